@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interface by which a loader is put under test.
+ *
+ * A subject gets guest RAM that the property prepared, a file, and says
+ * whether it accepted; the property does all judging. What a subject cannot do
+ * it leaves NULL or answers with SUBJECT_UNSUPPORTED, and the property says so
+ * loudly. An adapter may include one loader's headers, and the model's types.
+ */
+#ifndef PAGEWISE_SUBJECT_SUBJECT_H
+#define PAGEWISE_SUBJECT_SUBJECT_H
+
+#include "model/guest.h"
+#include "model/sparse-file.h"
+
+#include <glib.h>
+
+typedef enum SubjectStatus {
+    SUBJECT_ACCEPTED,
+    SUBJECT_REFUSED,     /* error is set */
+    SUBJECT_UNSUPPORTED, /* this subject cannot do that; nothing was touched */
+} SubjectStatus;
+
+typedef enum SubjectStages {
+    SUBJECT_WHOLE,   /* as the loader does it by itself */
+    SUBJECT_SPLIT,   /* all headers and bitmaps first, then all pages */
+    SUBJECT_HEADERS, /* headers and bitmaps alone, no page is loaded */
+} SubjectStages;
+
+/* One block of guest RAM as the subject sees it, parallel to Guest.blocks. */
+typedef struct SubjectBlock {
+    uint8_t *host; /* max_length bytes, prepared by the property */
+    /* Filled by the subject on acceptance. */
+    uint64_t used_length;  /* after a resize, rule R6a; bytes */
+    bool in_file;          /* the block had a record, and was not ignored */
+    uint64_t pages_offset; /* SUBJECT_HEADERS: as parsed */
+    uint64_t *file_bmap;   /* SUBJECT_HEADERS: little-endian bit order, words of
+                              64 pages, g_free()d by the property; else NULL */
+} SubjectBlock;
+
+/*
+ * What a file may cost. The counters are filled by the subject's reader; when
+ * a limit is passed the reader fails every further read with EIO, so that an
+ * endless loop shows as a passed limit rather than as a hang.
+ */
+typedef struct SubjectCost {
+    uint64_t max_reads;
+    uint64_t reads;      /* calls of the reader */
+    uint64_t bytes_read; /* sum of their results */
+    /* Injected fault: read number fail_read (1 = first) fails with EIO. 0: none. */
+    uint64_t fail_read;
+    /* Reads return at most this many bytes (short reads). 0: no limit. */
+    uint64_t max_read_length;
+} SubjectCost;
+
+typedef struct SubjectLoad {
+    const SparseFile *file;
+    const Guest *guest;
+    SubjectStages stages;
+    SubjectBlock blocks[GUEST_MAX_BLOCKS];
+    SubjectCost cost;
+    /* load_block alone: where MappedRamHeader is, and the record's used_length. */
+    uint64_t header_offset;
+    uint64_t used_length;
+} SubjectLoad;
+
+typedef struct Subject {
+    const char *name; /* "reference", "qemu-tree", ... */
+
+    /* Loads a whole file. */
+    SubjectStatus (*load_file)(SubjectLoad *load, GError **error);
+
+    /* Loads header, bitmap and pages of guest->blocks[0] alone. */
+    SubjectStatus (*load_block)(SubjectLoad *load, GError **error);
+
+    /*
+     * Saves guest RAM: used_length of each SubjectBlock's bytes, to @out.
+     * @machine and @tail as in section 11 of the format's document.
+     */
+    SubjectStatus (*save)(const Guest *guest, const SubjectBlock *blocks, const char *machine,
+                          SparseFile *out, GError **error);
+
+    /*
+     * Do its messages name block, field, offset and rule? (The property
+     * clean-reject asks for that only where this is true.)
+     */
+    bool errors_name_rules;
+} Subject;
+
+/* This project's own loader, loader/. */
+const Subject *subject_reference(void);
+
+#endif

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# One function for each kind of thing that a room builds. Sources are named
+# relative to the calling folder, DEPENDS are names of rooms ("model").
+
+# Sets @missing to the first room among the rest that has no library.
+function(pagewise_missing_room target missing)
+  foreach(room ${ARGN})
+    if(NOT TARGET pagewise-${room})
+      message(WARNING "${target} is left out: it needs the room '${room}', which builds no "
+                      "library or is entered later (see the order in the top CMakeLists.txt)")
+      set(${missing} ${room} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  set(${missing} "" PARENT_SCOPE)
+endfunction()
+
+# Links @target with rooms, their includes from the project's root.
+function(pagewise_link target visibility)
+  target_include_directories(${target} ${visibility} ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${target} ${visibility} PkgConfig::GLIB Threads::Threads)
+  foreach(room ${ARGN})
+    target_link_libraries(${target} ${visibility} pagewise-${room})
+  endforeach()
+endfunction()
+
+# Coverage feedback for the fuzzer. Programs that are no fuzz targets may link
+# instrumented code: the sanitizer's runtime has the symbols.
+function(pagewise_instrument target)
+  if(PAGEWISE_FUZZER STREQUAL "libfuzzer")
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
+endfunction()
+
+# pagewise_library(<room> SOURCES a.c ... [DEPENDS room ...]
+#                  [NO_FUZZ_INSTRUMENTATION])
+# The static library pagewise-<room>. NO_FUZZ_INSTRUMENTATION: libFuzzer gets
+# no coverage from it, and it runs faster.
+function(pagewise_library room)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "NO_FUZZ_INSTRUMENTATION" "" "SOURCES;DEPENDS")
+  pagewise_missing_room(pagewise-${room} missing ${ARG_DEPENDS})
+  if(missing)
+    return()
+  endif()
+  add_library(pagewise-${room} STATIC ${ARG_SOURCES})
+  pagewise_link(pagewise-${room} PUBLIC ${ARG_DEPENDS})
+  if(NOT ARG_NO_FUZZ_INSTRUMENTATION)
+    pagewise_instrument(pagewise-${room})
+  endif()
+endfunction()
+
+# pagewise_program(<name> SOURCES a.c ... [DEPENDS room ...])
+# The program bin/<name>.
+function(pagewise_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "SOURCES;DEPENDS")
+  pagewise_missing_room(${name} missing ${ARG_DEPENDS})
+  if(missing)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  pagewise_link(${name} PRIVATE ${ARG_DEPENDS})
+endfunction()
+
+# Adds what every test has: a time limit, the skip status, sanitizer options.
+function(pagewise_test_properties test timeout)
+  set_tests_properties(${test} PROPERTIES
+    TIMEOUT ${timeout}
+    SKIP_RETURN_CODE 77
+    ENVIRONMENT "UBSAN_OPTIONS=print_stacktrace=1")
+  if(PAGEWISE_COVERAGE)
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+      "LLVM_PROFILE_FILE=${PROJECT_BINARY_DIR}/profraw/${test}-%p.profraw")
+  endif()
+  if(ARGN)
+    set_tests_properties(${test} PROPERTIES LABELS "${ARGN}")
+  endif()
+endfunction()
+
+# pagewise_unit_test(<stem> [SOURCES extra.c ...] [DEPENDS room ...]
+#                    [LABELS label ...] [TIMEOUT seconds])
+# The cmocka program bin/<stem> from <stem>.c, and the test <stem>. Labels:
+# 'unit' unless told; time-out: 60 s unless told.
+function(pagewise_unit_test stem)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "TIMEOUT" "SOURCES;DEPENDS;LABELS")
+  if(NOT CMOCKA_FOUND)
+    return()
+  endif()
+  pagewise_missing_room(${stem} missing ${ARG_DEPENDS})
+  if(missing)
+    return()
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  if(NOT TARGET pagewise-unit-support)
+    pagewise_library(unit-support SOURCES ${PROJECT_SOURCE_DIR}/unit/support.c)
+    target_link_libraries(pagewise-unit-support PUBLIC PkgConfig::CMOCKA)
+  endif()
+  add_executable(${stem} ${stem}.c ${ARG_SOURCES})
+  pagewise_link(${stem} PRIVATE unit-support ${ARG_DEPENDS})
+  add_test(NAME ${stem} COMMAND ${stem})
+  pagewise_test_properties(${stem} ${ARG_TIMEOUT} ${ARG_LABELS})
+endfunction()
+
+# pagewise_fuzz_target(<stem> [DEPENDS room ...])
+# The fuzz target bin/<stem> from <stem>.c, with <stem>.dict and <stem>.options
+# beside it; bin/<stem>-replay, which runs stored inputs without a fuzzer; and
+# the test replay-<stem> over corpus/<stem>/.
+function(pagewise_fuzz_target stem)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "DEPENDS")
+  set(rooms property ${ARG_DEPENDS})
+  pagewise_missing_room(${stem} missing ${rooms})
+  if(missing)
+    return()
+  endif()
+  if(TARGET pagewise-fuzz-support)
+    list(APPEND rooms fuzz-support)
+  endif()
+  set(driver ${PROJECT_SOURCE_DIR}/fuzz/replay-driver.c)
+
+  add_executable(${stem}-replay ${stem}.c ${driver})
+  pagewise_link(${stem}-replay PRIVATE ${rooms})
+
+  add_executable(${stem} ${stem}.c)
+  pagewise_link(${stem} PRIVATE ${rooms})
+  pagewise_instrument(${stem})
+  if(PAGEWISE_FUZZER STREQUAL "foreign")
+    separate_arguments(engine UNIX_COMMAND "${PAGEWISE_ENGINE}")
+    target_link_libraries(${stem} PRIVATE ${engine})
+    set_target_properties(${stem} PROPERTIES LINKER_LANGUAGE CXX)
+  elseif(PAGEWISE_FUZZER STREQUAL "standalone")
+    target_sources(${stem} PRIVATE ${driver})
+  else()
+    target_link_options(${stem} PRIVATE -fsanitize=fuzzer)
+  endif()
+
+  set_property(GLOBAL APPEND PROPERTY PAGEWISE_FUZZ_TARGETS ${stem})
+  foreach(kind dict options)
+    set(file ${CMAKE_CURRENT_SOURCE_DIR}/${stem}.${kind})
+    if(EXISTS ${file})
+      configure_file(${file} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${stem}.${kind} COPYONLY)
+    endif()
+  endforeach()
+
+  add_test(NAME replay-${stem}
+    COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${stem})
+  pagewise_test_properties(replay-${stem} 300 replay)
+endfunction()

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * See guest-ram.h. Each block number has a small arena and, once a large block
+ * was asked for, a large one; both are mapped once and reused, because mmap()
+ * for each load would cost more than the load.
+ */
+#define _GNU_SOURCE
+#include "property/guest-ram.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Canary bytes below a small block that are looked at: one host page. */
+#define SLACK 4096
+#define GUARD 4096
+
+typedef struct Arena {
+    uint8_t *base; /* of the mapping, guards included; NULL: not mapped yet */
+    uint64_t size; /* between the guards, bytes */
+    int fd;        /* memory file of a large arena, else -1 */
+} Arena;
+
+typedef struct RamBlock {
+    Arena small;
+    Arena large;
+    bool is_large;
+    uint8_t before;
+    uint8_t *host;
+    uint64_t used_length;
+    uint64_t max_length;
+} RamBlock;
+
+struct GuestRam {
+    RamBlock blocks[GUEST_MAX_BLOCKS];
+};
+
+GuestRam *guest_ram_new(void)
+{
+    GuestRam *ram = g_new0(GuestRam, 1);
+
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        ram->blocks[i].small.fd = -1;
+        ram->blocks[i].large.fd = -1;
+    }
+    return ram;
+}
+
+static void arena_unmap(Arena *arena)
+{
+    if (arena->base) {
+        munmap(arena->base, arena->size + 2 * GUARD);
+    }
+    if (arena->fd >= 0) {
+        close(arena->fd);
+    }
+}
+
+void guest_ram_free(GuestRam *ram)
+{
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        arena_unmap(&ram->blocks[i].small);
+        arena_unmap(&ram->blocks[i].large);
+    }
+    g_free(ram);
+}
+
+static bool set_errno(GError **error, const char *what)
+{
+    int saved = errno;
+
+    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved), "guest RAM: %s: %s", what,
+                g_strerror(saved));
+    return false;
+}
+
+/* Reserves address space of which all but the middle is inaccessible. */
+static bool arena_reserve(Arena *arena, uint64_t size, GError **error)
+{
+    uint8_t *base = mmap(NULL, size + 2 * GUARD, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (base == MAP_FAILED) {
+        return set_errno(error, "cannot reserve address space");
+    }
+    arena->base = base;
+    arena->size = size;
+    return true;
+}
+
+static bool arena_map_small(Arena *arena, GError **error)
+{
+    if (arena->base) {
+        return true;
+    }
+    if (!arena_reserve(arena, GUEST_RAM_SMALL + SLACK, error)) {
+        return false;
+    }
+    if (mprotect(arena->base + GUARD, arena->size, PROT_READ | PROT_WRITE) < 0) {
+        return set_errno(error, "cannot make memory accessible");
+    }
+    memset(arena->base + GUARD, GUEST_RAM_CANARY, arena->size);
+    return true;
+}
+
+static bool arena_map_large(Arena *arena, GError **error)
+{
+    if (arena->base) {
+        return true;
+    }
+    arena->fd = memfd_create("pagewise-guest-ram", MFD_CLOEXEC);
+    if (arena->fd < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
+        return set_errno(error, "cannot make a memory file");
+    }
+    if (!arena_reserve(arena, GUEST_RAM_LARGE, error)) {
+        return false;
+    }
+    if (mmap(arena->base + GUARD, arena->size, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_FIXED | MAP_NORESERVE, arena->fd, 0) == MAP_FAILED) {
+        return set_errno(error, "cannot map the memory file");
+    }
+    return true;
+}
+
+/* Takes all pages of the memory file away: it is zero, and untouched, again. */
+static bool arena_clear_large(Arena *arena, GError **error)
+{
+    if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
+        return set_errno(error, "cannot empty the memory file");
+    }
+    return true;
+}
+
+static bool prepare_small(RamBlock *block, uint8_t before, GError **error)
+{
+    if (!arena_map_small(&block->small, error)) {
+        return false;
+    }
+    block->host = block->small.base + GUARD + block->small.size - block->max_length;
+    block->before = before;
+    memset(block->host - SLACK, GUEST_RAM_CANARY, SLACK);
+    memset(block->host, before, block->used_length);
+    memset(block->host + block->used_length, GUEST_RAM_CANARY,
+           block->max_length - block->used_length);
+    return true;
+}
+
+static bool prepare_large(RamBlock *block, GError **error)
+{
+    bool fresh = !block->large.base;
+
+    if (block->max_length > GUEST_RAM_LARGE) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+                    "guest RAM: a block of 0x%" G_GINT64_MODIFIER "x bytes is over the limit",
+                    block->max_length);
+        return false;
+    }
+    if (!arena_map_large(&block->large, error) ||
+        (!fresh && !arena_clear_large(&block->large, error))) {
+        return false;
+    }
+    block->host = block->large.base + GUARD + block->large.size - block->max_length;
+    block->before = 0;
+    return true;
+}
+
+bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError **error)
+{
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        RamBlock *block = &ram->blocks[i];
+
+        block->used_length = guest->blocks[i].used_length;
+        block->max_length = guest->blocks[i].max_length;
+        block->is_large = block->max_length > GUEST_RAM_SMALL;
+        if (block->is_large ? !prepare_large(block, error)
+                            : !prepare_small(block, before, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint8_t *guest_ram_host(const GuestRam *ram, unsigned block)
+{
+    return ram->blocks[block].host;
+}
+
+uint8_t guest_ram_before(const GuestRam *ram, unsigned block)
+{
+    return ram->blocks[block].before;
+}
+
+bool guest_ram_is_large(const GuestRam *ram, unsigned block)
+{
+    return ram->blocks[block].is_large;
+}
+
+/* Index of the first byte of @bytes that is not @byte; @length if all are. */
+static size_t span_of(const uint8_t *bytes, size_t length, uint8_t byte)
+{
+    size_t i;
+
+    if (length == 0 || (bytes[0] == byte && memcmp(bytes, bytes + 1, length - 1) == 0)) {
+        return length;
+    }
+    for (i = 0; bytes[i] == byte; i++) {
+    }
+    return i;
+}
+
+static bool memory_is_filled(const RamBlock *block, uint64_t start, uint64_t end, uint8_t byte,
+                             uint64_t *differs)
+{
+    size_t span = span_of(block->host + start, end - start, byte);
+
+    *differs = start + span;
+    return *differs == end;
+}
+
+/*
+ * A large block: only pages that the memory file holds can be anything but
+ * zero; reading the others through the mapping would make them.
+ */
+static bool file_is_filled(const RamBlock *block, uint64_t start, uint64_t end, uint8_t byte,
+                           uint64_t *differs)
+{
+    uint64_t shift = GUEST_RAM_LARGE - block->max_length;
+    uint64_t at = start;
+
+    while (at < end) {
+        off_t data = lseek(block->large.fd, shift + at, SEEK_DATA);
+        off_t hole;
+        uint64_t from, to;
+
+        if (data < 0 || (uint64_t)data >= shift + end) {
+            break;
+        }
+        from = MAX(at, data - shift);
+        hole = lseek(block->large.fd, data, SEEK_HOLE);
+        to = MIN(end, (uint64_t)hole - shift);
+        if (byte != 0 && from > at) {
+            *differs = at;
+            return false;
+        }
+        if (!memory_is_filled(block, from, to, byte, differs)) {
+            return false;
+        }
+        at = to;
+    }
+    *differs = MIN(at, end);
+    return byte == 0 || at >= end;
+}
+
+bool guest_ram_is_filled(const GuestRam *ram, unsigned block, uint64_t start, uint64_t end,
+                         uint8_t byte, uint64_t *differs)
+{
+    const RamBlock *b = &ram->blocks[block];
+
+    if (start >= end) {
+        return true;
+    }
+    return b->is_large ? file_is_filled(b, start, end, byte, differs)
+                       : memory_is_filled(b, start, end, byte, differs);
+}
+
+bool guest_ram_is_untouched(const GuestRam *ram, unsigned block, uint64_t start, uint64_t end,
+                            uint64_t *differs)
+{
+    const RamBlock *b = &ram->blocks[block];
+    uint64_t border = CLAMP(b->used_length, start, MAX(start, end));
+    uint8_t beyond = b->is_large ? 0 : GUEST_RAM_CANARY;
+
+    return guest_ram_is_filled(ram, block, start, MIN(end, border), b->before, differs) &&
+           guest_ram_is_filled(ram, block, border, end, beyond, differs);
+}
+
+bool guest_ram_slack_is_untouched(const GuestRam *ram, unsigned block)
+{
+    const RamBlock *b = &ram->blocks[block];
+
+    return b->is_large || span_of(b->host - SLACK, SLACK, GUEST_RAM_CANARY) == SLACK;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Decodes and encodes fuzz inputs: see input.h for the layout. It judges
+ * nothing and runs nothing.
+ */
+#include "property/input.h"
+
+#include <string.h>
+
+static const char *const machine_names[] = {
+    "", "none", "microvm", "pc", "pc-i440fx-10.0", "q35", "pc-q35-10.0", "virt",
+};
+
+static const char *const kind_names[] = {
+    [INPUT_HEADER] = "header",
+    [INPUT_STREAM] = "stream",
+    [INPUT_LAYOUT] = "layout",
+    [INPUT_ROUND_TRIP] = "round-trip",
+};
+
+const char *input_machine_name(unsigned index)
+{
+    return index < G_N_ELEMENTS(machine_names) ? machine_names[index] : NULL;
+}
+
+const char *input_kind_name(unsigned kind)
+{
+    return kind < G_N_ELEMENTS(kind_names) ? kind_names[kind] : NULL;
+}
+
+static uint64_t load_le(const uint8_t *bytes, unsigned n)
+{
+    uint64_t value = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        value |= (uint64_t)bytes[i] << (8 * i);
+    }
+    return value;
+}
+
+static void store_le(uint8_t *bytes, unsigned n, uint64_t value)
+{
+    for (unsigned i = 0; i < n; i++) {
+        bytes[i] = value >> (8 * i);
+    }
+}
+
+/* Copies what there is of a struct and advances; the rest reads as zero. */
+static void take(const uint8_t **data, size_t *size, void *out, size_t length)
+{
+    size_t n = MIN(*size, length);
+
+    memset(out, 0, length);
+    if (n) {
+        memcpy(out, *data, n);
+    }
+    *data += n;
+    *size -= n;
+}
+
+static unsigned clamp_blocks(unsigned n)
+{
+    return CLAMP(n, 1, GUEST_MAX_BLOCKS);
+}
+
+static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
+{
+    uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
+    uint64_t used = MIN(load_le(in->used_pages, 4), max_pages);
+    uint64_t max = MIN(used + load_le(in->extra_pages, 2), max_pages);
+    size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
+
+    memcpy(block->idstr, in->idstr, length);
+    block->idstr[length] = '\0';
+    block->used_length = used * page_size;
+    block->max_length = max * page_size;
+    block->host_page_size = 4096;
+}
+
+static bool is_duplicate(const Guest *guest, unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (strcmp(guest->blocks[i].idstr, guest->blocks[index].idstr) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A guest never has two blocks of one name: such a block gets its index as name. */
+static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *header,
+                         unsigned n_blocks, Guest *guest)
+{
+    unsigned page_bits = header->page_bits ? CLAMP(header->page_bits, 10, 16) : 12;
+
+    guest->target_page_size = UINT64_C(1) << page_bits;
+    guest->x_ignore_shared = header->flags & INPUT_X_IGNORE_SHARED;
+    guest->clear_pages = header->flags & INPUT_CLEAR_PAGES;
+    g_strlcpy(guest->machine, machine_names[header->machine % G_N_ELEMENTS(machine_names)],
+              sizeof(guest->machine));
+    guest->n_blocks = n_blocks;
+    for (unsigned i = 0; i < n_blocks; i++) {
+        InputBlock block;
+
+        take(data, size, &block, sizeof(block));
+        decode_block(&block, guest->target_page_size, &guest->blocks[i]);
+        if (guest->blocks[i].idstr[0] == '\0' || is_duplicate(guest, i)) {
+            g_snprintf(guest->blocks[i].idstr, sizeof(guest->blocks[i].idstr), "block%u", i);
+        }
+    }
+}
+
+static void decode_choices(const uint8_t *data, size_t size, const InputHeader *header,
+                           Input *input)
+{
+    size_t generator = MIN(load_le(header->generator_size, 2), size);
+
+    input->generator = choices_init(data, generator);
+    input->mutator = choices_init(data + generator, size - generator);
+}
+
+bool input_decode(const uint8_t *data, size_t size, Input *input)
+{
+    InputHeader header;
+
+    if (size < 2 || data[0] != INPUT_VERSION) {
+        return false;
+    }
+    take(&data, &size, &header, sizeof(header));
+    input->kind = header.kind;
+    input->flags = header.flags;
+    input->fail_read = load_le(header.fail_read, 2);
+    input->max_read_length =
+        header.max_read_bits ? UINT64_C(1) << MIN(header.max_read_bits, 20) : 0;
+    switch (input->kind) {
+    case INPUT_HEADER: {
+        InputRecord record;
+
+        decode_guest(&data, &size, &header, 1, &input->guest);
+        take(&data, &size, &record, sizeof(record));
+        input->header_offset = load_le(record.header_offset, 8) & INT64_MAX;
+        input->used_length = load_le(record.used_length, 8);
+        break;
+    }
+    case INPUT_STREAM:
+        decode_guest(&data, &size, &header, clamp_blocks(header.n_blocks), &input->guest);
+        break;
+    case INPUT_LAYOUT:
+    case INPUT_ROUND_TRIP:
+        decode_choices(data, size, &header, input);
+        break;
+    default:
+        return false;
+    }
+    input->payload = data;
+    input->payload_size = size;
+    return true;
+}
+
+size_t input_payload_offset(const uint8_t *data, size_t size)
+{
+    size_t offset = sizeof(InputHeader);
+
+    if (size > offset && data[1] == INPUT_HEADER) {
+        offset += sizeof(InputBlock) + sizeof(InputRecord);
+    } else if (size > offset && data[1] == INPUT_STREAM) {
+        offset += clamp_blocks(data[4]) * sizeof(InputBlock);
+    }
+    return MIN(offset, size);
+}
+
+static bool find_machine(const char *name, uint8_t *index)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(machine_names); i++) {
+        if (strcmp(machine_names[i], name) == 0) {
+            *index = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool encode_block(const GuestBlock *block, uint64_t page_size, InputBlock *out)
+{
+    size_t length = strlen(block->idstr);
+    uint64_t extra = (block->max_length - block->used_length) / page_size;
+
+    if (length == 0 || length > sizeof(out->idstr) || extra > UINT16_MAX ||
+        block->max_length > INPUT_MAX_BLOCK_BYTES) {
+        return false;
+    }
+    *out = (InputBlock){ .idstr_length = length };
+    memcpy(out->idstr, block->idstr, length);
+    store_le(out->used_pages, 4, block->used_length / page_size);
+    store_le(out->extra_pages, 2, extra);
+    return true;
+}
+
+bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
+                         GByteArray *out)
+{
+    InputBlock blocks[GUEST_MAX_BLOCKS];
+    InputHeader header = {
+        .version = INPUT_VERSION,
+        .kind = INPUT_STREAM,
+        .flags = flags | (guest->x_ignore_shared ? INPUT_X_IGNORE_SHARED : 0) |
+                 (guest->clear_pages ? INPUT_CLEAR_PAGES : 0),
+        .page_bits = __builtin_ctzll(guest->target_page_size),
+        .n_blocks = guest->n_blocks,
+    };
+
+    if (!find_machine(guest->machine, &header.machine)) {
+        return false;
+    }
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        if (!encode_block(&guest->blocks[i], guest->target_page_size, &blocks[i])) {
+            return false;
+        }
+    }
+    g_byte_array_append(out, (const guint8 *)&header, sizeof(header));
+    g_byte_array_append(out, (const guint8 *)blocks, guest->n_blocks * sizeof(InputBlock));
+    sparse_file_encode(file, out);
+    return true;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The layout of a fuzz input: a versioned struct with reserved bytes, so that
+ * a later field does not spoil the corpora. All numbers are little-endian.
+ *
+ *   header   InputHeader, InputBlock, InputRecord, sparse file
+ *   stream   InputHeader, n_blocks x InputBlock, sparse file
+ *   layout,
+ *   round-trip   InputHeader, choices of the generator, choices of the mutator
+ *
+ * "sparse file" is the serial form of model/sparse-file.h. What is cut off
+ * reads as zeroes; a header of another version or kind is no input at all.
+ */
+#ifndef PAGEWISE_PROPERTY_INPUT_H
+#define PAGEWISE_PROPERTY_INPUT_H
+
+#include "model/choices.h"
+#include "model/guest.h"
+#include "model/sparse-file.h"
+
+#include <glib.h>
+
+#define INPUT_VERSION 1
+
+typedef enum InputKind {
+    INPUT_HEADER = 1,
+    INPUT_STREAM = 2,
+    INPUT_LAYOUT = 3,
+    INPUT_ROUND_TRIP = 4,
+} InputKind;
+
+enum {
+    INPUT_X_IGNORE_SHARED = 1 << 0, /* header, stream: the reader has it on */
+    INPUT_CLEAR_PAGES = 1 << 1,     /* header, stream: rule G2, as loadvm */
+    INPUT_DIRTY_RAM = 1 << 2,       /* guest RAM is not zero before the load */
+    INPUT_LOAD_PAGES = 1 << 3,      /* header: load the pages, too */
+    INPUT_RELOAD = 1 << 4,          /* then load a right file in the same process */
+};
+
+typedef struct InputHeader {
+    uint8_t version;           /* INPUT_VERSION */
+    uint8_t kind;              /* InputKind */
+    uint8_t flags;             /* INPUT_* */
+    uint8_t page_bits;         /* header, stream: log2 of the target page size; 0: 12 */
+    uint8_t n_blocks;          /* stream: guest blocks, 1 to GUEST_MAX_BLOCKS */
+    uint8_t machine;           /* stream: index of the reader's machine name; 0: any */
+    uint8_t fail_read[2];      /* this read fails with EIO; 0: none */
+    uint8_t max_read_bits;     /* reads give at most 2^n bytes; 0: no limit */
+    uint8_t generator_size[2]; /* layout: bytes of choices for the generator */
+    uint8_t reserved[5];       /* written as zero, ignored */
+} InputHeader;
+
+typedef struct InputBlock {
+    uint8_t idstr_length;   /* 1 to 24 */
+    uint8_t reserved;       /* written as zero, ignored */
+    uint8_t extra_pages[2]; /* max_length - used_length, target pages */
+    uint8_t used_pages[4];  /* target pages */
+    char idstr[24];
+} InputBlock;
+
+typedef struct InputRecord {
+    uint8_t header_offset[8]; /* bytes */
+    uint8_t used_length[8];   /* as the block record says, bytes */
+} InputRecord;
+
+G_STATIC_ASSERT(sizeof(InputHeader) == 16);
+G_STATIC_ASSERT(sizeof(InputBlock) == 32);
+G_STATIC_ASSERT(sizeof(InputRecord) == 16);
+
+/* Bounds of what an input can ask for, so that every execution is short. */
+#define INPUT_MAX_BLOCK_BYTES (UINT64_C(1) << 32)
+
+/* A decoded input. The pointers borrow from the input's bytes. */
+typedef struct Input {
+    InputKind kind;
+    unsigned flags;
+    uint64_t fail_read;
+    uint64_t max_read_length; /* bytes, 0: no limit */
+    Guest guest;              /* header, stream */
+    uint64_t header_offset;   /* header */
+    uint64_t used_length;     /* header */
+    const uint8_t *payload;   /* header, stream: serial form of the file */
+    size_t payload_size;
+    Choices generator; /* layout, round-trip */
+    Choices mutator;
+} Input;
+
+/* False if @data is no input of this version; @kind is not looked at. */
+bool input_decode(const uint8_t *data, size_t size, Input *input);
+
+/*
+ * Encodes an input of kind stream: @guest and @file. Appends to @out. idstrs
+ * longer than 24 bytes, and machine names that input_machine_name() does not
+ * know, cannot be expressed: false, and @out is as before.
+ */
+bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
+                         GByteArray *out);
+
+/* Where the payload of @data begins; @size if it has none. */
+size_t input_payload_offset(const uint8_t *data, size_t size);
+
+/* Machine names that an input can name by index; NULL for an index beyond. */
+const char *input_machine_name(unsigned index);
+
+/* "header", "stream", ...; NULL for an unknown kind. */
+const char *input_kind_name(unsigned kind);
+
+#endif

@@ -57,6 +57,7 @@ __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)(void)
 /* For the handlers of signals and of the sanitizer's end alone. */
 static const char *volatile running;
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the fuzzers' prototype. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t length, size_t max_length)
 {
     (void)data;
@@ -198,16 +199,21 @@ static void free_inputs(Inputs *inputs)
 }
 
 /* The copy has the input's exact size, so that a sanitizer sees overruns. */
-static void run_input(const Input *input)
+static uint8_t *copy_input(const Input *input)
 {
     uint8_t *copy = malloc(input->length);
 
-    if (copy == NULL && input->length > 0) {
+    if (copy == NULL) {
         die("out of memory", input->path);
     }
-    if (input->length > 0) {
-        memcpy(copy, input->data, input->length);
-    }
+    memcpy(copy, input->data, input->length);
+    return copy;
+}
+
+static void run_input(const Input *input)
+{
+    uint8_t *copy = copy_input(input);
+
     running = input->path;
     alarm(SECONDS_PER_INPUT);
     if (LLVMFuzzerTestOneInput(copy, input->length) != 0) {
@@ -215,7 +221,7 @@ static void run_input(const Input *input)
     }
     alarm(0);
     running = NULL;
-    if (input->length > 0 && memcmp(copy, input->data, input->length) != 0) {
+    if (memcmp(copy, input->data, input->length) != 0) {
         die("the target changed its input", input->path);
     }
     free(copy);

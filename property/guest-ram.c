@@ -8,7 +8,6 @@
 #include "property/guest-ram.h"
 
 #include <errno.h>
-#include <gio/gio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -71,7 +70,7 @@ static bool set_errno(GError **error, const char *what)
 {
     int saved = errno;
 
-    g_set_error(error, G_IO_ERROR, g_io_error_from_errno(saved), "guest RAM: %s: %s", what,
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(saved), "guest RAM: %s: %s", what,
                 g_strerror(saved));
     return false;
 }
@@ -152,7 +151,7 @@ static bool prepare_large(RamBlock *block, GError **error)
     bool fresh = !block->large.base;
 
     if (block->max_length > GUEST_RAM_LARGE) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_NO_SPACE,
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
                     "guest RAM: a block of 0x%" G_GINT64_MODIFIER "x bytes is over the limit",
                     block->max_length);
         return false;

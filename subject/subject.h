@@ -45,6 +45,7 @@ typedef struct SubjectBlock {
  */
 typedef struct SubjectCost {
     uint64_t max_reads;
+    uint64_t max_bytes;
     uint64_t reads;      /* calls of the reader */
     uint64_t bytes_read; /* sum of their results */
     /* Injected fault: read number fail_read (1 = first) fails with EIO. 0: none. */

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * See mutator.h. An input of a kind with choices (layout, round-trip) is two
+ * strings of choices, mutated apart, so that a change of the snapshot keeps
+ * the mutations and the reverse. An input with a file is decoded, one field of
+ * the file is changed, and it is encoded again.
+ */
+#include "fuzz/mutator.h"
+
+#include "model/judge.h"
+#include "model/snapshot.h"
+
+#include <string.h>
+
+/*
+ * The engine's own mutator; there is none in a replay driver, and AFL++ does
+ * its own mutations before ours.
+ */
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) __attribute__((weak));
+
+typedef struct Random {
+    uint64_t state;
+} Random;
+
+/* splitmix64 */
+static uint64_t random_u64(Random *r)
+{
+    uint64_t z = (r->state += UINT64_C(0x9e3779b97f4a7c15));
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static uint64_t random_below(Random *r, uint64_t n)
+{
+    return random_u64(r) % n;
+}
+
+/* Mutates @size bytes at @data in place; there is room for @max_size. */
+static size_t mutate_bytes(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    if (max_size == 0) {
+        return 0;
+    }
+    if (LLVMFuzzerMutate) {
+        return LLVMFuzzerMutate(data, size, max_size);
+    }
+    if (size < max_size && (size == 0 || random_below(r, 4) == 0)) {
+        data[size++] = random_u64(r);
+    }
+    data[random_below(r, size)] ^= 1 << random_below(r, 8);
+    return size;
+}
+
+static InputHeader *header_of(uint8_t *data)
+{
+    return (InputHeader *)data;
+}
+
+static void set_generator_size(InputHeader *header, size_t size)
+{
+    header->generator_size[0] = size;
+    header->generator_size[1] = size >> 8;
+}
+
+static size_t get_generator_size(const InputHeader *header, size_t size)
+{
+    return MIN((size_t)header->generator_size[0] | (size_t)header->generator_size[1] << 8, size);
+}
+
+/* Makes the first bytes a header of our version and kind, whatever they were. */
+static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
+{
+    InputHeader *header = header_of(data);
+
+    if (size < sizeof(*header)) {
+        memset(data + size, 0, sizeof(*header) - size);
+        size = sizeof(*header);
+    }
+    header->version = INPUT_VERSION;
+    header->kind = kind;
+    memset(header->reserved, 0, sizeof(header->reserved));
+    return size;
+}
+
+static void mutate_header(Random *r, InputHeader *header)
+{
+    switch (random_below(r, 7)) {
+    case 0:
+        header->fail_read[0] = random_below(r, 2) ? random_below(r, 16) : 0;
+        header->fail_read[1] = 0;
+        break;
+    case 1:
+        header->max_read_bits = random_below(r, 2) ? random_below(r, 13) : 0;
+        break;
+    case 2:
+        header->page_bits = random_below(r, 2) ? 10 + random_below(r, 7) : 0;
+        break;
+    case 3:
+        header->n_blocks = 1 + random_below(r, GUEST_MAX_BLOCKS);
+        break;
+    case 4:
+        header->machine = random_below(r, 8);
+        break;
+    default:
+        header->flags ^= 1 << random_below(r, 5);
+        break;
+    }
+}
+
+/* Mutates one of the two strings of choices; the other one stays as it is. */
+static size_t mutate_choices(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    InputHeader *header = header_of(data);
+    uint8_t *choices = data + sizeof(*header);
+    size_t length = size - sizeof(*header);
+    size_t room = max_size - size;
+    size_t generator = get_generator_size(header, length);
+    size_t mutator = length - generator;
+
+    if (random_below(r, 2)) {
+        return size - mutator + mutate_bytes(r, choices + generator, mutator, mutator + room);
+    } else {
+        g_autofree uint8_t *rest = g_memdup2(choices + generator, mutator);
+        size_t changed =
+            mutate_bytes(r, choices, generator, MIN(generator + room, (size_t)UINT16_MAX));
+
+        if (mutator) {
+            memcpy(choices + changed, rest, mutator);
+        }
+        set_generator_size(header, changed);
+        return sizeof(*header) + changed + mutator;
+    }
+}
+
+/* A field of a snapshot: where it is, and how many bytes it has. */
+typedef struct Field {
+    uint64_t offset;
+    unsigned width;
+} Field;
+
+#define MAX_FIELDS 128
+
+typedef struct Fields {
+    unsigned n;
+    Field fields[MAX_FIELDS];
+} Fields;
+
+static void add_field(Fields *fields, uint64_t offset, unsigned width)
+{
+    if (fields->n < MAX_FIELDS) {
+        fields->fields[fields->n++] = (Field){ offset, width };
+    }
+}
+
+static void add_header_fields(Fields *fields, const JudgedBlock *block)
+{
+    uint64_t header = block->header_offset;
+
+    add_field(fields, header, 4);
+    add_field(fields, header + 4, 8);
+    add_field(fields, header + 12, 8);
+    add_field(fields, header + 20, 8);
+    if (block->bitmap_length) {
+        uint64_t middle = block->bitmap_length / 16 * 8;
+
+        add_field(fields, block->bitmap_offset, 8);
+        add_field(fields, block->bitmap_offset + middle, 8);
+        add_field(fields, block->bitmap_offset + block->bitmap_length - 8, 8);
+    }
+}
+
+static void find_fields(const Judgement *judgement, Fields *fields)
+{
+    static const Field container[] = { { 0, 4 }, { 4, 4 }, { 8, 1 }, { 9, 4 } };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(container); i++) {
+        add_field(fields, container[i].offset, container[i].width);
+    }
+    for (unsigned i = 0; i < judgement->guest.n_blocks; i++) {
+        const JudgedBlock *block = &judgement->blocks[i];
+
+        if (block->in_file) {
+            add_field(fields, block->record_offset, 1);
+            add_field(fields, block->record_offset + 1, 1);
+            add_field(fields, block->header_offset - 8, 8);
+            add_field(fields, block->header_offset - 16, 8);
+            add_header_fields(fields, block);
+            /* Where the next record, or EOS, the footer and the END section are. */
+            add_field(fields, block->pages_offset + block->used_length, 8);
+            add_field(fields, block->pages_offset + block->used_length + 8, 1);
+            add_field(fields, block->pages_offset + block->used_length + 9, 4);
+            add_field(fields, block->pages_offset + block->used_length + 13, 1);
+        }
+    }
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        add_field(fields, judgement->violations[i].offset, 1 << i % 4);
+    }
+}
+
+static uint64_t read_field(const SparseFile *file, Field field)
+{
+    uint8_t bytes[8] = { 0 };
+    uint64_t value = 0;
+
+    sparse_file_read(file, field.offset, bytes, field.width);
+    for (unsigned i = 0; i < field.width; i++) {
+        value = value << 8 | bytes[i];
+    }
+    return value;
+}
+
+static void write_field(SparseFile *file, Field field, uint64_t value)
+{
+    uint8_t bytes[8];
+
+    for (unsigned i = 0; i < field.width; i++) {
+        bytes[i] = value >> (8 * (field.width - 1 - i));
+    }
+    sparse_file_write(file, field.offset, bytes, field.width);
+}
+
+static uint64_t new_value(Random *r, const SparseFile *file, const Fields *fields, uint64_t old)
+{
+    static const uint64_t boundaries[] = {
+        0, 1, 2, 0x10, 0x1c, 0x400, 0x1000, 0x2000, 0x10000, 0x100000, 0x7fffffff,
+        0x80000000, 0xffffffff, UINT64_C(1) << 32, UINT64_C(1) << 52, INT64_MAX,
+        UINT64_C(1) << 63, UINT64_MAX & ~UINT64_C(0xfff), UINT64_MAX,
+    };
+
+    switch (random_below(r, 8)) {
+    case 0:
+        return boundaries[random_below(r, G_N_ELEMENTS(boundaries))];
+    case 1:
+        return old + 1;
+    case 2:
+        return old - 1;
+    case 3:
+        return old + (UINT64_C(0x1000) << random_below(r, 9));
+    case 4:
+        return old - (UINT64_C(0x1000) << random_below(r, 9));
+    case 5:
+        return random_below(r, 2) ? old << 1 : old >> 1;
+    case 6:
+        return old ^ UINT64_C(1) << random_below(r, 64);
+    default:
+        return read_field(file, fields->fields[random_below(r, fields->n)]);
+    }
+}
+
+static void copy_within(Random *r, SparseFile *file, const Fields *fields)
+{
+    Field from = fields->fields[random_below(r, fields->n)];
+    Field to = fields->fields[random_below(r, fields->n)];
+    uint8_t bytes[64];
+    size_t n = sparse_file_read(file, from.offset, bytes, 1 + random_below(r, sizeof(bytes)));
+
+    sparse_file_write(file, to.offset, bytes, n);
+}
+
+static void mutate_file(Random *r, SparseFile *file, const Fields *fields)
+{
+    Field field = fields->fields[random_below(r, fields->n)];
+
+    switch (random_below(r, 12)) {
+    case 0:
+        sparse_file_truncate(file, field.offset + random_below(r, field.width + 1));
+        break;
+    case 1:
+        sparse_file_truncate(file, sparse_file_size(file) +
+                                       (UINT64_C(1) << random_below(r, 40)));
+        break;
+    case 2:
+        copy_within(r, file, fields);
+        break;
+    case 3:
+        sparse_file_punch(file, field.offset, UINT64_C(1) << random_below(r, 14));
+        break;
+    default:
+        write_field(file, field, new_value(r, file, fields, read_field(file, field)));
+        break;
+    }
+}
+
+/* Scratch of the mutator, kept between calls. */
+typedef struct Scratch {
+    SparseFile *file;
+    Snapshot *snapshot;
+    GByteArray *bytes;
+    Judgement judgement;
+} Scratch;
+
+static Scratch *scratch(void)
+{
+    static Scratch *kept;
+
+    if (!kept) {
+        kept = g_new0(Scratch, 1);
+        kept->file = sparse_file_new();
+        kept->snapshot = snapshot_new();
+        kept->bytes = g_byte_array_new();
+    }
+    g_byte_array_set_size(kept->bytes, 0);
+    return kept;
+}
+
+static size_t store(const GByteArray *bytes, uint8_t *data, size_t at, size_t old,
+                    size_t max_size)
+{
+    if (at + bytes->len > max_size) {
+        return old;
+    }
+    memcpy(data + at, bytes->data, bytes->len);
+    return at + bytes->len;
+}
+
+/* Changes one field of the input's file; the input stays if that makes it too long. */
+static size_t mutate_fields(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    Scratch *s = scratch();
+    Fields fields = { 0 };
+    size_t payload = input_payload_offset(data, size);
+    Input input;
+
+    if (!input_decode(data, size, &input)) {
+        return size;
+    }
+    sparse_file_decode(s->file, data + payload, size - payload);
+    if (input.kind == INPUT_HEADER) {
+        judge_block(s->file, &input.guest, input.header_offset, input.used_length, &s->judgement);
+        s->judgement.blocks[0].header_offset = input.header_offset;
+        add_header_fields(&fields, &s->judgement.blocks[0]);
+    } else {
+        judge_file(s->file, &input.guest, &s->judgement);
+        find_fields(&s->judgement, &fields);
+    }
+    mutate_file(r, s->file, &fields);
+    sparse_file_encode(s->file, s->bytes);
+    return store(s->bytes, data, payload, size, max_size);
+}
+
+/* A new right snapshot, or one with a few mutations, in place of the input. */
+static size_t make_stream(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    Scratch *s = scratch();
+    uint64_t entropy[32];
+    Guest guest;
+    Choices choices;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(entropy); i++) {
+        entropy[i] = random_u64(r);
+    }
+    choices = choices_init(entropy, sizeof(entropy) / 2);
+    snapshot_generate(&choices, INPUT_MAX_BLOCK_BYTES, s->snapshot, &guest);
+    choices = choices_init(entropy + 16, sizeof(entropy) / 2);
+    snapshot_mutate(&choices, random_below(r, 3), s->snapshot, &guest, NULL);
+    snapshot_encode(s->snapshot, s->file);
+    if (!input_encode_stream(&guest, s->file, 0, s->bytes)) {
+        return size;
+    }
+    return store(s->bytes, data, 0, size, max_size);
+}
+
+static size_t mutate_payload_bytes(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    /* From behind the header: guest blocks and the serial form alike. */
+    size_t from = random_below(r, 4) ? input_payload_offset(data, size) : sizeof(InputHeader);
+
+    return from + mutate_bytes(r, data + from, size - from, max_size - from);
+}
+
+static size_t mutate_with_file(Random *r, InputKind kind, uint8_t *data, size_t size,
+                               size_t max_size)
+{
+    switch (random_below(r, 8)) {
+    case 0:
+    case 1:
+        return mutate_payload_bytes(r, data, size, max_size);
+    case 2:
+        if (kind == INPUT_STREAM && random_below(r, 8) == 0) {
+            return make_stream(r, data, size, max_size);
+        }
+        /* fall through */
+    default:
+        return mutate_fields(r, data, size, max_size);
+    }
+}
+
+size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size, unsigned seed)
+{
+    Random r = { seed };
+
+    if (max_size < sizeof(InputHeader)) {
+        return mutate_bytes(&r, data, size, max_size);
+    }
+    size = repair_header(kind, data, size);
+    if (random_below(&r, 16) == 0) {
+        mutate_header(&r, header_of(data));
+    } else if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
+        size = mutate_choices(&r, data, size, max_size);
+    } else {
+        size = mutate_with_file(&r, kind, data, size, max_size);
+    }
+    return repair_header(kind, data, size);
+}
+
+static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *data, size_t size)
+{
+    size_t n = MIN(size, max_size - at);
+
+    if (n) {
+        memcpy(out + at, data, n);
+    }
+    return at + n;
+}
+
+/* The snapshot of one, the mutations of the other. */
+static size_t cross_choices(const uint8_t *data1, size_t size1, const uint8_t *data2,
+                            size_t size2, uint8_t *out, size_t max_size)
+{
+    const size_t header = sizeof(InputHeader);
+    size_t generator1 = get_generator_size((const InputHeader *)data1, size1 - header);
+    size_t generator2 = get_generator_size((const InputHeader *)data2, size2 - header);
+    size_t at = append(out, 0, max_size, data1, header + generator1);
+
+    set_generator_size(header_of(out), at - header);
+    return append(out, at, max_size, data2 + header + generator2, size2 - header - generator2);
+}
+
+size_t cross_inputs(InputKind kind, const uint8_t *data1, size_t size1, const uint8_t *data2,
+                    size_t size2, uint8_t *out, size_t max_size, unsigned seed)
+{
+    Random r = { seed };
+    size_t payload1, payload2, prefix, suffix, at;
+
+    if (size1 < sizeof(InputHeader) || size2 < sizeof(InputHeader) ||
+        max_size < sizeof(InputHeader)) {
+        return append(out, 0, max_size, data1, size1);
+    }
+    if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
+        at = cross_choices(data1, size1, data2, size2, out, max_size);
+        return repair_header(kind, out, at);
+    }
+    payload1 = input_payload_offset(data1, size1);
+    payload2 = input_payload_offset(data2, size2);
+    prefix = payload1 + random_below(&r, size1 - payload1 + 1);
+    suffix = payload2 + random_below(&r, size2 - payload2 + 1);
+    at = append(out, 0, max_size, data1, prefix);
+    at = append(out, at, max_size, data2 + suffix, size2 - suffix);
+    return repair_header(kind, out, at);
+}

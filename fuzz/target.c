@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See target.h. The engines give no context, so that the one here is static. */
+#include "fuzz/target.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void fuzz_target_run(PropertyFunction *property, const uint8_t *data, size_t size)
+{
+    static PropertyContext *context;
+    g_autoptr(GError) error = NULL;
+
+    if (!context) {
+        context = property_context_new(subject_reference());
+    }
+    if (!property(context, data, size, &error)) {
+        fprintf(stderr, "pagewise: %s\n", error->message);
+        abort();
+    }
+}

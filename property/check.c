@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Runs one load of a subject and checks everything that can be said of it:
+ * bounded, clean-reject, agrees, eager=model; and two loads against each
+ * other: split=whole.
+ */
+#include "property/alloc-meter.h"
+#include "property/context.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* What a load may always cost, however small file and guest are. */
+#define FREE_READS 256
+#define FREE_BYTES (UINT64_C(64) << 10)
+
+/* Pages of one case: more are not loaded, an execution is to be short. */
+#define MAX_PAGES 4096
+
+void judge_case(PropertyContext *context, const LoadCase *c)
+{
+    if (c->one_block) {
+        judge_block(c->file, &c->guest, c->header_offset, c->used_length, &context->judgement);
+    } else {
+        judge_file(c->file, &c->guest, &context->judgement);
+    }
+}
+
+static uint64_t count_pages(const Judgement *judgement, unsigned block, uint64_t limit)
+{
+    uint64_t count = 0;
+    uint64_t page = judgement_next_page_in_file(judgement, block, 0);
+
+    while (page != UINT64_MAX && count < limit) {
+        count++;
+        page = judgement_next_page_in_file(judgement, block, page + 1);
+    }
+    return count;
+}
+
+static bool has_large_block(const Guest *guest)
+{
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        if (guest->blocks[i].max_length > GUEST_RAM_SMALL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
+{
+    uint64_t pages = 0;
+
+    if (!has_large_block(&c->guest)) {
+        return false;
+    }
+    /* To clear pages a reader has to look at them all. */
+    if (c->guest.clear_pages) {
+        return true;
+    }
+    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+        pages += count_pages(&context->judgement, i, MAX_PAGES);
+    }
+    return pages >= MAX_PAGES;
+}
+
+static uint64_t guest_pages(const Guest *guest)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        pages += guest->blocks[i].max_length / guest->target_page_size;
+    }
+    return pages;
+}
+
+/*
+ * What file and guest justify: every byte of the file that is no hole once, a
+ * bitmap, and each page of the guest at most twice (a run that was begun and
+ * has to be read again).
+ */
+static SubjectCost cost_limits(const LoadCase *c)
+{
+    uint64_t pages = guest_pages(&c->guest);
+    uint64_t data = MIN(sparse_file_data_bytes(c->file), FREE_BYTES << 6);
+    uint64_t bytes = FREE_BYTES + data + pages / 4 +
+                     2 * MIN(pages, MAX_PAGES) * c->guest.target_page_size;
+    SubjectCost cost = {
+        .max_bytes = bytes,
+        .max_reads = FREE_READS + data / 64 + 2 * MIN(pages, MAX_PAGES) + pages / 4096,
+        .fail_read = c->fail_read,
+    };
+
+    if (c->max_read_length) {
+        cost.max_read_length = MAX(c->max_read_length, bytes / MAX_PAGES);
+        cost.max_reads += bytes / cost.max_read_length;
+    }
+    return cost;
+}
+
+static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, SubjectLoad *load,
+                                 AllocMeter *meter, GError **refusal)
+{
+    SubjectStatus (*function)(SubjectLoad *, GError **) =
+        c->one_block ? context->subject->load_block : context->subject->load_file;
+    SubjectStatus status;
+
+    if (!function) {
+        return SUBJECT_UNSUPPORTED;
+    }
+    alloc_meter_start(meter);
+    status = function(load, refusal);
+    alloc_meter_stop();
+    return status;
+}
+
+static bool check_bounded(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
+                          const AllocMeter *meter, GError **error)
+{
+    const SubjectCost *cost = &load->cost;
+    uint64_t max_allocated = FREE_BYTES + guest_pages(&c->guest) / 2;
+
+    if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {
+        return property_broken(context, PROPERTY_BOUNDED, error,
+                               "the load made %" PRIu64 " reads of %" PRIu64 " bytes in all; "
+                               "the file (%" PRIu64 " bytes, %" PRIu64 " of them not holes) and "
+                               "the guest justify at most %" PRIu64 " reads of %" PRIu64 " bytes",
+                               cost->reads, cost->bytes_read, sparse_file_size(c->file),
+                               sparse_file_data_bytes(c->file), cost->max_reads,
+                               cost->max_bytes);
+    }
+    if (meter->bytes > max_allocated) {
+        return property_broken(context, PROPERTY_BOUNDED, error,
+                               "the load allocated %" PRIu64 " bytes in %" PRIu64 " requests; the "
+                               "guest's %" PRIu64 " pages justify at most %" PRIu64,
+                               meter->bytes, meter->calls, guest_pages(&c->guest),
+                               max_allocated);
+    }
+    return true;
+}
+
+/* The verdict on this load: the header stage alone does not look at pages. */
+static Verdict verdict_for(const PropertyContext *context, SubjectStages stages)
+{
+    const Judgement *judgement = &context->judgement;
+
+    if (judgement->verdict != VERDICT_REJECT || stages != SUBJECT_HEADERS) {
+        return judgement->verdict;
+    }
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        RuleId rule = judgement->violations[i].rule;
+
+        if (rule != RULE_P1 && rule_get(rule)->consequence == RULE_REJECT) {
+            return VERDICT_REJECT;
+        }
+    }
+    return VERDICT_MAY;
+}
+
+static char *describe_violations(const Judgement *judgement)
+{
+    GString *text = g_string_new(NULL);
+
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        g_autofree char *line = judgement_describe_violation(judgement, i);
+
+        g_string_append_printf(text, "%s%s", i ? "; " : "", line);
+    }
+    return g_string_free(text, FALSE);
+}
+
+static bool a_read_failed(const SubjectLoad *load)
+{
+    return load->cost.fail_read && load->cost.reads >= load->cost.fail_read;
+}
+
+static bool check_agrees(PropertyContext *context, const SubjectLoad *load, SubjectStatus status,
+                         const GError *refusal, GError **error)
+{
+    Verdict verdict = verdict_for(context, load->stages);
+
+    if (status == SUBJECT_ACCEPTED && verdict == VERDICT_REJECT) {
+        g_autofree char *violations = describe_violations(&context->judgement);
+
+        return property_broken(context, PROPERTY_AGREES, error,
+                               "the file was accepted; it must be refused: %s", violations);
+    }
+    if (status == SUBJECT_ACCEPTED && a_read_failed(load)) {
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "read %" PRIu64 " failed with an I/O error, and the load "
+                               "reported success",
+                               load->cost.fail_read);
+    }
+    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
+        return property_broken(context, PROPERTY_AGREES, error,
+                               "the file was refused; it breaks no rule and must be accepted. "
+                               "The refusal: %s",
+                               refusal->message);
+    }
+    return true;
+}
+
+/* The id in "... (rule H2)" at the end of the message, or RULE__MAX. */
+static RuleId rule_in_message(const char *message)
+{
+    static const char opening[] = "(rule ";
+    const char *start = g_strrstr(message, opening);
+    const char *end = start ? strchr(start, ')') : NULL;
+    g_autofree char *name = NULL;
+
+    if (!end || end[1] != '\0') {
+        return RULE__MAX;
+    }
+    start += strlen(opening);
+    name = g_strndup(start, end - start);
+    return rule_by_name(name);
+}
+
+static const Violation *find_violation(const Judgement *judgement, RuleId rule)
+{
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        if (judgement->violations[i].rule == rule) {
+            return &judgement->violations[i];
+        }
+    }
+    return NULL;
+}
+
+/* A message that names a rule has to name one that the file breaks, and where. */
+static bool check_message(PropertyContext *context, const GError *refusal, GError **error)
+{
+    const Judgement *judgement = &context->judgement;
+    RuleId rule = rule_in_message(refusal->message);
+    const Violation *violation = find_violation(judgement, rule);
+
+    if (rule == RULE__MAX) {
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the refusal names no rule: %s", refusal->message);
+    }
+    if (!violation) {
+        g_autofree char *violations = describe_violations(judgement);
+
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the refusal names a rule that the file does not break. The "
+                               "refusal: %s. The model: %s",
+                               refusal->message, violations);
+    }
+    if (!strstr(refusal->message, "offset 0x")) {
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the refusal names no file offset: %s", refusal->message);
+    }
+    if (violation->block >= 0 &&
+        !strstr(refusal->message, judgement->guest.blocks[violation->block].idstr)) {
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the refusal does not name the block '%s': %s",
+                               judgement->guest.blocks[violation->block].idstr,
+                               refusal->message);
+    }
+    return true;
+}
+
+static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load,
+                               SubjectStatus status, const GError *refusal, GError **error)
+{
+    if (status == SUBJECT_ACCEPTED) {
+        return !refusal || property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                                           "the file was accepted with an error set: %s",
+                                           refusal->message);
+    }
+    if (!refusal || refusal->message[0] == '\0') {
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the file was refused without a message");
+    }
+    if (context->subject->errors_name_rules && !a_read_failed(load) &&
+        !check_message(context, refusal, error)) {
+        return false;
+    }
+    return check_ram_after_refusal(context, &context->judgement, error);
+}
+
+/* The pages that the header stage says are in the file, against the model's. */
+static bool check_bitmap(PropertyContext *context, const SubjectBlock *block, GError **error)
+{
+    const Judgement *judgement = &context->judgement;
+    const JudgedBlock *judged = &judgement->blocks[0];
+
+    for (uint64_t page = 0, next; page < judged->pages; page = next + 1) {
+        uint64_t word = page / 64;
+        uint64_t found;
+
+        next = MIN(judgement_next_page_in_file(judgement, 0, page), judged->pages);
+        for (found = page; found < next; found = (++word) * 64) {
+            uint64_t bits = block->file_bmap[word] & (UINT64_MAX << (found % 64));
+
+            if (bits) {
+                found = word * 64 + __builtin_ctzll(bits);
+                break;
+            }
+        }
+        found = MIN(found, judged->pages);
+        if (found < next ||
+            (next < judged->pages && !(block->file_bmap[next / 64] >> (next % 64) & 1))) {
+            return property_broken(context, PROPERTY_EAGER_MODEL, error,
+                                   "block '%s', page %" PRIu64 ": file_bmap has the bit %s, the "
+                                   "file's bitmap at 0x%" PRIx64 " has it %s (rule B1)",
+                                   judgement->guest.blocks[0].idstr, MIN(found, next),
+                                   found < next ? "set" : "clear", judged->bitmap_offset,
+                                   found < next ? "clear" : "set");
+        }
+    }
+    return true;
+}
+
+static bool check_header(PropertyContext *context, const SubjectBlock *block, GError **error)
+{
+    const JudgedBlock *judged = &context->judgement.blocks[0];
+
+    if (judged->ignored || !block->in_file) {
+        return judged->ignored == !block->in_file ||
+               property_broken(context, PROPERTY_EAGER_MODEL, error,
+                               "block '%s': the loader takes the block as %s, its header says "
+                               "that it is %s (rule X2)",
+                               context->judgement.guest.blocks[0].idstr,
+                               block->in_file ? "in the file" : "left out",
+                               judged->ignored ? "left out" : "in the file");
+    }
+    if (block->pages_offset != judged->pages_offset) {
+        return property_broken(context, PROPERTY_EAGER_MODEL, error,
+                               "block '%s': pages_offset is 0x%" PRIx64 ", the file says "
+                               "0x%" PRIx64 " (rule G1)",
+                               context->judgement.guest.blocks[0].idstr, block->pages_offset,
+                               judged->pages_offset);
+    }
+    return !block->file_bmap ? judged->pages == 0 ||
+                                   property_broken(context, PROPERTY_EAGER_MODEL, error,
+                                                   "the header stage left no file_bmap")
+                             : check_bitmap(context, block, error);
+}
+
+static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
+                           GError **error)
+{
+    if (load->stages != SUBJECT_HEADERS) {
+        return check_ram(context, &context->judgement, load->blocks, error);
+    }
+    return !c->one_block || check_header(context, &load->blocks[0], error);
+}
+
+static void free_result(SubjectLoad *load)
+{
+    for (unsigned i = 0; i < load->guest->n_blocks; i++) {
+        g_clear_pointer(&load->blocks[i].file_bmap, g_free);
+    }
+}
+
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
+                bool *accepted, GError **refusal, GError **error)
+{
+    AllocMeter meter = { 0 };
+    SubjectLoad load = {
+        .file = c->file,
+        .guest = &c->guest,
+        .stages = stages,
+        .cost = cost_limits(c),
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+    };
+    SubjectStatus status;
+    bool holds;
+
+    if (!guest_ram_prepare(context->ram, &c->guest, c->before, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+        load.blocks[i].host = guest_ram_host(context->ram, i);
+    }
+    status = run_subject(context, c, &load, &meter, refusal);
+    *accepted = status == SUBJECT_ACCEPTED;
+    if (status == SUBJECT_UNSUPPORTED) {
+        context->stats.unsupported++;
+        return true;
+    }
+    *(*accepted ? &context->stats.accepted : &context->stats.refused) += 1;
+    holds = check_bounded(context, c, &load, &meter, error) &&
+            check_clean_reject(context, &load, status, *refusal, error) &&
+            check_agrees(context, &load, status, *refusal, error) &&
+            (!*accepted || check_accepted(context, c, &load, error));
+    free_result(&load);
+    return holds;
+}
+
+static bool check_same_outcome(PropertyContext *context, const char *what, bool whole_accepted,
+                               const GError *whole, bool split_accepted, const GError *split,
+                               GError **error)
+{
+    if (whole_accepted != split_accepted) {
+        return property_broken(context, PROPERTY_SPLIT_WHOLE, error,
+                               "%s: %s. In one stage: %s", what,
+                               split_accepted ? "accepted" : split->message,
+                               whole_accepted ? "accepted" : whole->message);
+    }
+    if (whole && split && strcmp(whole->message, split->message) != 0) {
+        return property_broken(context, PROPERTY_SPLIT_WHOLE, error,
+                               "%s it is refused with: %s. In one stage with: %s", what,
+                               split->message, whole->message);
+    }
+    return true;
+}
+
+/*
+ * A file that is right for a guest of one page: after a refusal, it must load.
+ * (Nothing of the refused load may be left in the subject.)
+ */
+static bool check_reload(PropertyContext *context, GError **error)
+{
+    static const uint8_t simplest[1] = { 0 };
+    g_autoptr(GError) refusal = NULL;
+    Choices choices = choices_init(simplest, sizeof(simplest));
+    LoadCase c = { .file = context->other_file };
+    bool accepted;
+
+    snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &c.guest);
+    snapshot_encode(context->snapshot, context->other_file);
+    judge_case(context, &c);
+    if (!check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
+        g_prefix_error(error, "second load in the same process, of a right file: ");
+        return false;
+    }
+    return true;
+}
+
+bool check_case(PropertyContext *context, const LoadCase *c, GError **error)
+{
+    g_autoptr(GError) whole = NULL;
+    g_autoptr(GError) split = NULL;
+    bool whole_accepted, split_accepted;
+
+    context->stats.either += context->judgement.verdict == VERDICT_MAY;
+    if (!check_load(context, c, SUBJECT_WHOLE, &whole_accepted, &whole, error)) {
+        return false;
+    }
+    if (!whole_accepted && !whole) {
+        return true;
+    }
+    if (!check_load(context, c, SUBJECT_SPLIT, &split_accepted, &split, error)) {
+        g_prefix_error(error, "in two stages: ");
+        return false;
+    }
+    /* With a failing read, whole and split meet it at different places. */
+    if (!c->fail_read && (split_accepted || split) &&
+        !check_same_outcome(context, "in two stages", whole_accepted, whole, split_accepted,
+                            split, error)) {
+        return false;
+    }
+    return !c->reload || check_reload(context, error);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the property functions share, and nobody else includes: the context's
+ * inside, how a property is reported broken, and the check of one load.
+ */
+#ifndef PAGEWISE_PROPERTY_CONTEXT_H
+#define PAGEWISE_PROPERTY_CONTEXT_H
+
+#include "model/judge.h"
+#include "model/snapshot.h"
+#include "property/guest-ram.h"
+#include "property/property.h"
+
+struct PropertyContext {
+    const Subject *subject;
+    GuestRam *ram;
+    SparseFile *file;
+    SparseFile *other_file;
+    Snapshot *snapshot;
+    Judgement judgement;
+    PropertyStats stats;
+};
+
+/* Sets @error; always false, so that a check can end with it. */
+bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
+                     const char *format, ...) G_GNUC_PRINTF(4, 5);
+
+/* One case: a file, who reads it, and what is made to go wrong meanwhile. */
+typedef struct LoadCase {
+    const SparseFile *file;
+    Guest guest;
+    uint8_t before; /* what small blocks hold before the load */
+    bool reload;    /* load a right file afterwards */
+    uint64_t fail_read;
+    uint64_t max_read_length;
+    /* One block alone (property_header), else a whole file. */
+    bool one_block;
+    uint64_t header_offset;
+    uint64_t used_length;
+} LoadCase;
+
+/* Judges the case's file into context->judgement. */
+void judge_case(PropertyContext *context, const LoadCase *c);
+
+/* Would loading it take more than one execution may? Needs judge_case(). */
+bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
+
+/*
+ * Prepares guest RAM, runs the subject on the case, and checks bounded,
+ * clean-reject, agrees and eager=model against context->judgement. On
+ * acceptance @accepted is true; else *@refusal is the subject's error, to be
+ * freed, or NULL if the subject cannot do it. False: a property is broken.
+ */
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
+                bool *accepted, GError **refusal, GError **error);
+
+/* check_load() whole, then in two stages, then compares the two (split=whole). */
+bool check_case(PropertyContext *context, const LoadCase *c, GError **error);
+
+/* Is every byte of guest RAM what @judgement says (eager=model)? */
+bool check_ram(PropertyContext *context, const Judgement *judgement, const SubjectBlock *blocks,
+               GError **error);
+
+/* Is everything beyond what a refused load may have written as before? */
+bool check_ram_after_refusal(PropertyContext *context, const Judgement *judgement,
+                             GError **error);
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The property functions: from an input's bytes to a case, and from the case
+ * to the checks. See property.h.
+ */
+#include "property/context.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+
+/* What guest RAM holds before the load, if it is not to be zero. */
+#define DIRTY_BYTE 0x5a
+
+/* More mutations than these hide each other. */
+#define MAX_MUTATIONS 8
+
+static const char *const id_names[] = {
+    [PROPERTY_BOUNDED] = "bounded",
+    [PROPERTY_CLEAN_REJECT] = "clean-reject",
+    [PROPERTY_AGREES] = "agrees",
+    [PROPERTY_EAGER_MODEL] = "eager=model",
+    [PROPERTY_SPLIT_WHOLE] = "split=whole",
+    [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_MODEL] = "model",
+};
+
+static const Property properties[] = {
+    { "header", INPUT_HEADER, property_header },
+    { "stream", INPUT_STREAM, property_stream },
+    { "layout", INPUT_LAYOUT, property_layout },
+    { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
+};
+
+G_DEFINE_QUARK(pagewise-property-error, property_error)
+
+const char *property_id_name(PropertyId id)
+{
+    return id_names[id];
+}
+
+const Property *property_for_kind(unsigned kind)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(properties); i++) {
+        if (properties[i].kind == kind) {
+            return &properties[i];
+        }
+    }
+    return NULL;
+}
+
+PropertyContext *property_context_new(const Subject *subject)
+{
+    PropertyContext *context = g_new0(PropertyContext, 1);
+
+    context->subject = subject;
+    context->ram = guest_ram_new();
+    context->file = sparse_file_new();
+    context->other_file = sparse_file_new();
+    context->snapshot = snapshot_new();
+    return context;
+}
+
+void property_context_free(PropertyContext *context)
+{
+    guest_ram_free(context->ram);
+    sparse_file_free(context->file);
+    sparse_file_free(context->other_file);
+    snapshot_free(context->snapshot);
+    g_free(context);
+}
+
+const PropertyStats *property_context_stats(const PropertyContext *context)
+{
+    return &context->stats;
+}
+
+bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
+                     const char *format, ...)
+{
+    va_list args;
+    g_autofree char *text = NULL;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error(error, PROPERTY_ERROR, id, "property %s, subject %s: %s", id_names[id],
+                context->subject->name, text);
+    return false;
+}
+
+static LoadCase case_of_input(const PropertyContext *context, const Input *input)
+{
+    return (LoadCase){
+        .file = context->file,
+        .guest = input->guest,
+        .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
+        .reload = input->flags & INPUT_RELOAD,
+        .fail_read = input->fail_read,
+        .max_read_length = input->max_read_length,
+    };
+}
+
+/* Judges; true if the case is one to go on with. */
+static bool begin_case(PropertyContext *context, const LoadCase *c)
+{
+    context->stats.executions++;
+    judge_case(context, c);
+    if (case_is_too_large(context, c)) {
+        context->stats.too_large++;
+        return false;
+    }
+    return true;
+}
+
+static bool check_header_stage(PropertyContext *context, const LoadCase *c, GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    bool accepted;
+
+    return check_load(context, c, SUBJECT_HEADERS, &accepted, &refusal, error);
+}
+
+bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
+{
+    Input input;
+    LoadCase c;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_HEADER) {
+        return true;
+    }
+    sparse_file_decode(context->file, input.payload, input.payload_size);
+    c = case_of_input(context, &input);
+    c.one_block = true;
+    c.header_offset = input.header_offset;
+    c.used_length = input.used_length;
+    if (!begin_case(context, &c)) {
+        return true;
+    }
+    return check_header_stage(context, &c, error) &&
+           (!(input.flags & INPUT_LOAD_PAGES) || check_case(context, &c, error));
+}
+
+bool property_stream(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
+{
+    Input input;
+    LoadCase c;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_STREAM) {
+        return true;
+    }
+    sparse_file_decode(context->file, input.payload, input.payload_size);
+    c = case_of_input(context, &input);
+    return !begin_case(context, &c) || check_case(context, &c, error);
+}
+
+bool property_layout(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
+{
+    Input input;
+    LoadCase c;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_LAYOUT) {
+        return true;
+    }
+    c = case_of_input(context, &input);
+    snapshot_generate(&input.generator, INPUT_MAX_BLOCK_BYTES, context->snapshot, &c.guest);
+    mutations =
+        snapshot_mutate(&input.mutator, MAX_MUTATIONS, context->snapshot, &c.guest, NULL);
+    snapshot_encode(context->snapshot, context->file);
+    if (!begin_case(context, &c)) {
+        return true;
+    }
+    if (mutations == 0 && context->judgement.verdict != VERDICT_ACCEPT) {
+        g_autofree char *line = judgement_describe_violation(&context->judgement, 0);
+
+        return property_broken(context, PROPERTY_MODEL, error,
+                               "a generated file is right by construction, but the judge says "
+                               "%s: %s",
+                               verdict_name(context->judgement.verdict), line);
+    }
+    return check_case(context, &c, error);
+}
+
+/* Is every byte that @a has also in @b? */
+static bool has_all_bytes(const SparseFile *a, const SparseFile *b, uint64_t *differs)
+{
+    SparseExtent extent;
+
+    for (uint64_t at = 0; sparse_file_next_data(a, at, &extent); at = extent.offset + extent.length) {
+        uint8_t buffer[4096];
+
+        for (uint64_t done = 0; done < extent.length;) {
+            size_t n = MIN(extent.length - done, sizeof(buffer));
+            size_t same;
+
+            sparse_file_read(a, extent.offset + done, buffer, n);
+            same = sparse_file_compare(b, extent.offset + done, buffer, n);
+            if (same < n) {
+                *differs = extent.offset + done + same;
+                return false;
+            }
+            done += n;
+        }
+    }
+    return true;
+}
+
+static bool check_same_file(PropertyContext *context, const SparseFile *a, const SparseFile *b,
+                            const char *what, GError **error)
+{
+    uint64_t differs = MIN(sparse_file_size(a), sparse_file_size(b));
+
+    if (sparse_file_size(a) == sparse_file_size(b) && has_all_bytes(a, b, &differs) &&
+        has_all_bytes(b, a, &differs)) {
+        return true;
+    }
+    return property_broken(context, PROPERTY_ROUND_TRIP, error,
+                           "%s: sizes are 0x%" PRIx64 " and 0x%" PRIx64
+                           ", the first difference is at file offset 0x%" PRIx64,
+                           what, sparse_file_size(a), sparse_file_size(b), differs);
+}
+
+static bool check_describe(PropertyContext *context, const SparseFile *file, const Guest *guest,
+                           GError **error)
+{
+    g_autoptr(SparseFile) again = sparse_file_new();
+
+    if (!snapshot_decode(file, guest, context->snapshot, error)) {
+        g_prefix_error(error, "round-trip: ");
+        return false;
+    }
+    snapshot_encode(context->snapshot, again);
+    return check_same_file(context, file, again, "a file and what its description makes", error);
+}
+
+/* Loads c->file, which must be accepted; the RAM must be as @judgement says. */
+static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *judgement,
+                       GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    SubjectBlock blocks[GUEST_MAX_BLOCKS];
+    bool accepted;
+
+    judge_case(context, c);
+    if (context->judgement.verdict != VERDICT_ACCEPT) {
+        g_autofree char *line = judgement_describe_violation(&context->judgement, 0);
+
+        return property_broken(context, PROPERTY_ROUND_TRIP, error,
+                               "what was saved is not right: %s", line);
+    }
+    if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+        blocks[i].used_length = c->guest.blocks[i].used_length;
+    }
+    return check_ram(context, judgement, blocks, error);
+}
+
+static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
+{
+    g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
+    SubjectBlock blocks[GUEST_MAX_BLOCKS];
+    const char *machine = c->guest.machine[0] ? c->guest.machine : "none";
+
+    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+        blocks[i].host = guest_ram_host(context->ram, i);
+    }
+    if (context->subject->save(&c->guest, blocks, machine, context->other_file, error) !=
+        SUBJECT_ACCEPTED) {
+        g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
+        return false;
+    }
+    c->file = context->other_file;
+    return load_again(context, c, first, error) &&
+           check_describe(context, context->other_file, &c->guest, error);
+}
+
+bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
+                         GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    Input input;
+    LoadCase c;
+    bool accepted;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_ROUND_TRIP) {
+        return true;
+    }
+    c = (LoadCase){ .file = context->file };
+    snapshot_generate(&input.generator, GUEST_RAM_SMALL, context->snapshot, &c.guest);
+    snapshot_encode(context->snapshot, context->file);
+    if (!begin_case(context, &c)) {
+        return true;
+    }
+    return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
+           check_describe(context, context->file, &c.guest, error) &&
+           (!context->subject->save || save_and_load(context, &c, error));
+}

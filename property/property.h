@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The properties: what must hold of any loader of mapped-ram, on any input.
+ *
+ * Each is one C function that takes a fuzz input (property/input.h), makes a
+ * case, runs a subject, and compares with the model. libFuzzer, AFL++ and the
+ * cmocka tests all call these functions; there is no second copy of a check.
+ */
+#ifndef PAGEWISE_PROPERTY_PROPERTY_H
+#define PAGEWISE_PROPERTY_PROPERTY_H
+
+#include "property/input.h"
+#include "subject/subject.h"
+
+#include <glib.h>
+
+typedef enum PropertyId {
+    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
+    PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
+} PropertyId;
+
+/* The id as in the documentation: "eager=model". */
+const char *property_id_name(PropertyId id);
+
+/*
+ * A broken property is a GError of this domain, its code a PropertyId, its
+ * message the one paragraph that a person needs: property, subject, block,
+ * page; what was expected and from where; what was found.
+ */
+#define PROPERTY_ERROR property_error_quark()
+GQuark property_error_quark(void);
+
+/* How often what was checked, so that a test can ask whether anything was. */
+typedef struct PropertyStats {
+    uint64_t executions; /* inputs that were cases */
+    uint64_t accepted;   /* loads */
+    uint64_t refused;    /* loads */
+    uint64_t either;     /* cases of VERDICT_MAY */
+    uint64_t too_large;  /* cases left out: more RAM than one execution may load */
+    uint64_t unsupported; /* loads that the subject cannot do */
+    uint64_t pages;      /* guest pages whose bytes were compared with the file's */
+} PropertyStats;
+
+/* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
+typedef struct PropertyContext PropertyContext;
+
+PropertyContext *property_context_new(const Subject *subject);
+void property_context_free(PropertyContext *context);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PropertyContext, property_context_free)
+
+const PropertyStats *property_context_stats(const PropertyContext *context);
+
+/*
+ * True: the property holds, or @data is no input of the property's kind. False:
+ * @error is set; a PROPERTY_ERROR, or what kept the case from being made (no
+ * memory for guest RAM).
+ */
+typedef bool PropertyFunction(PropertyContext *context, const uint8_t *data, size_t size,
+                              GError **error);
+
+/* Header, bitmap (and pages, on demand) of one block. */
+bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
+/* A whole file, given byte by byte. */
+bool property_stream(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
+/* A whole file, generated right and then mutated. */
+bool property_layout(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
+/* Load, save, load again; describe a file and make it anew. */
+bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
+                         GError **error);
+
+typedef struct Property {
+    const char *name; /* of the fuzz target without "fuzz-" */
+    InputKind kind;
+    PropertyFunction *function;
+} Property;
+
+/* The property for inputs of @kind, or NULL. */
+const Property *property_for_kind(unsigned kind);
+
+#endif

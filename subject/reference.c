@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The subject "reference": this project's own loader (loader/) behind the
+ * interface of subject.h. It translates between the two sides' types and
+ * decides nothing.
+ */
+#include "loader/mapped-ram.h"
+#include "loader/writer.h"
+#include "subject/sparse-reader.h"
+
+#include <string.h>
+
+/* SubjectBlock.file_bmap has words of 64 bits. */
+G_STATIC_ASSERT(sizeof(unsigned long) == sizeof(uint64_t));
+
+typedef struct ReferenceLoad {
+    SparseReader reader;
+    RAMBlock blocks[GUEST_MAX_BLOCKS];
+    MigrationIncomingState mis;
+} ReferenceLoad;
+
+static const LoadStages load_stages[] = {
+    [SUBJECT_WHOLE] = LOAD_WHOLE,
+    [SUBJECT_SPLIT] = LOAD_SPLIT,
+    [SUBJECT_HEADERS] = LOAD_HEADERS_ONLY,
+};
+
+static void set_up_block(RAMBlock *block, const GuestBlock *guest, uint8_t *host)
+{
+    *block = (RAMBlock){
+        .host = host,
+        .used_length = guest->used_length,
+        .max_length = guest->max_length,
+        .page_size = guest->host_page_size,
+    };
+    strcpy(block->idstr, guest->idstr);
+}
+
+static void set_up(ReferenceLoad *self, SubjectLoad *load)
+{
+    const Guest *guest = load->guest;
+
+    sparse_reader_init(&self->reader, load->file, &load->cost);
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        set_up_block(&self->blocks[i], &guest->blocks[i], load->blocks[i].host);
+    }
+    self->mis = (MigrationIncomingState){
+        .reader = &self->reader.reader,
+        .target_page_size = guest->target_page_size,
+        .x_ignore_shared = guest->x_ignore_shared,
+        .clear_pages = guest->clear_pages,
+        .machine = guest->machine[0] ? guest->machine : NULL,
+        .blocks = self->blocks,
+        .n_blocks = guest->n_blocks,
+    };
+}
+
+static void give_result(ReferenceLoad *self, SubjectLoad *load)
+{
+    for (unsigned i = 0; i < load->guest->n_blocks; i++) {
+        RAMBlock *from = &self->blocks[i];
+        SubjectBlock *to = &load->blocks[i];
+
+        to->used_length = from->used_length;
+        to->in_file = from->in_file && !from->ignored;
+        to->pages_offset = from->pages_offset;
+        to->file_bmap = (uint64_t *)g_steal_pointer(&from->file_bmap);
+    }
+}
+
+static SubjectStatus reference_load_file(SubjectLoad *load, GError **error)
+{
+    ReferenceLoad self;
+
+    set_up(&self, load);
+    if (!mapped_ram_load(&self.mis, load_stages[load->stages], NULL, error)) {
+        return SUBJECT_REFUSED;
+    }
+    give_result(&self, load);
+    return SUBJECT_ACCEPTED;
+}
+
+static bool load_one(ReferenceLoad *self, SubjectLoad *load, GError **error)
+{
+    RAMBlock *block = &self->blocks[0];
+    LoaderStream stream;
+
+    loader_stream_init(&stream, self->mis.reader, load->header_offset);
+    switch (load->stages) {
+    case SUBJECT_WHOLE:
+        return parse_ramblock_mapped_ram(&self->mis, &stream, block, load->used_length, error);
+    case SUBJECT_HEADERS:
+        return parse_ramblock_mapped_ram_header(&self->mis, &stream, block, load->used_length,
+                                                error);
+    default:
+        return parse_ramblock_mapped_ram_header(&self->mis, &stream, block, load->used_length,
+                                                error) &&
+               parse_ramblock_mapped_ram_pages(&self->mis, block, load->used_length, error);
+    }
+}
+
+static SubjectStatus reference_load_block(SubjectLoad *load, GError **error)
+{
+    ReferenceLoad self;
+
+    set_up(&self, load);
+    if (!load_one(&self, load, error)) {
+        return SUBJECT_REFUSED;
+    }
+    give_result(&self, load);
+    return SUBJECT_ACCEPTED;
+}
+
+typedef struct SparseWriter {
+    FileWriter writer;
+    SparseFile *file; /* borrowed */
+} SparseWriter;
+
+static int sparse_writer_pwrite(FileWriter *writer, const void *buffer, size_t length,
+                                uint64_t offset)
+{
+    SparseWriter *self = (SparseWriter *)writer;
+
+    sparse_file_write(self->file, offset, buffer, length);
+    return 0;
+}
+
+static SubjectStatus reference_save(const Guest *guest, const SubjectBlock *blocks,
+                                    const char *machine, SparseFile *out, GError **error)
+{
+    RAMBlock ram_blocks[GUEST_MAX_BLOCKS];
+    SparseWriter writer = { .writer.pwrite = sparse_writer_pwrite, .file = out };
+    SaveOptions options = {
+        .machine = machine,
+        .target_page_size = guest->target_page_size,
+        .x_ignore_shared = guest->x_ignore_shared,
+        .section_id = 2,
+    };
+
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        set_up_block(&ram_blocks[i], &guest->blocks[i], blocks[i].host);
+    }
+    sparse_file_reset(out);
+    return mapped_ram_save(&writer.writer, ram_blocks, guest->n_blocks, &options, error)
+               ? SUBJECT_ACCEPTED
+               : SUBJECT_REFUSED;
+}
+
+const Subject *subject_reference(void)
+{
+    static const Subject reference = {
+        .name = "reference",
+        .load_file = reference_load_file,
+        .load_block = reference_load_block,
+        .save = reference_save,
+        .errors_name_rules = true,
+    };
+
+    return &reference;
+}

@@ -7,12 +7,14 @@
  *     target's page size 0x1000 (rule H2)
  *
  * ("block ...: " only where a block is concerned; one line). The rule is one
- * of docs/mapped-ram-format.md.
+ * of docs/mapped-ram-format.md. Names that come from a file are escaped, so
+ * that a message is one line of ASCII whatever the file holds.
  */
 #ifndef PAGEWISE_LOADER_ERROR_H
 #define PAGEWISE_LOADER_ERROR_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum MappedRamErrorCode {
@@ -26,5 +28,30 @@ typedef enum MappedRamErrorCode {
 
 #define MAPPED_RAM_ERROR mapped_ram_error_quark()
 GQuark mapped_ram_error_quark(void);
+
+/* A place in the file, as messages name it. */
+typedef struct FieldAt {
+    const char *block; /* idstr, NULL: no block is concerned */
+    const char *field; /* name as in the document: "page_size" */
+    uint64_t offset;   /* file offset */
+} FieldAt;
+
+/*
+ * Each of these sets @error (which may be NULL) and returns false, so that a
+ * check is one `return`. @rule is a rule's id, or NULL where there is none;
+ * @format says what is wrong and what would have been right.
+ */
+
+/* The field's value is the number @value. */
+bool mapped_ram_refuse(GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
+                       uint64_t value, const char *format, ...) G_GNUC_PRINTF(6, 7);
+
+/* The field's value is the text @name, which need not be printable. */
+bool mapped_ram_refuse_name(GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
+                            const char *name, const char *format, ...) G_GNUC_PRINTF(6, 7);
+
+/* The field has no value, or it could not be read. */
+bool mapped_ram_refuse_field(GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
+                             const char *format, ...) G_GNUC_PRINTF(5, 6);
 
 #endif

@@ -15,8 +15,9 @@ typedef struct FileReader FileReader;
 struct FileReader {
     /*
      * Reads up to @length bytes at @offset. Returns how many (0: end of file;
-     * a short read is not an error, the caller goes on), or -errno. May be
-     * called from several threads at once.
+     * a short read is not an error, the caller goes on), or -errno (after
+     * -EINTR the caller tries again). May be called from several threads at
+     * once.
      */
     ssize_t (*pread)(FileReader *reader, void *buffer, size_t length, uint64_t offset);
     /* Apparent size of the file, bytes, when the load began. */
@@ -28,8 +29,20 @@ typedef struct FdReader {
     int fd; /* borrowed */
 } FdReader;
 
-/* Initialises a reader of @fd (borrowed). @error: MAPPED_RAM_ERROR_IO. */
+/*
+ * Initialises a reader of @fd (borrowed), which must be a regular file open
+ * for reading; its file position is neither used nor moved.
+ * @error: MAPPED_RAM_ERROR_IO.
+ */
 gboolean fd_reader_init(FdReader *self, int fd, GError **error);
+
+/*
+ * Reads at least @minimum and at most @maximum bytes, going on after short
+ * reads and EINTR. Returns the number of bytes read (less than @minimum only
+ * at the end of the file), or -errno.
+ */
+ssize_t file_reader_read_at_least(FileReader *reader, void *buffer, size_t minimum, size_t maximum,
+                                  uint64_t offset);
 
 /*
  * Reads exactly @length bytes, going on after short reads and EINTR.

@@ -20,12 +20,13 @@ typedef struct FdWriter {
     int fd; /* borrowed */
 } FdWriter;
 
+/* Initialises a writer to @fd, borrowed; its file position is not used. */
 void fd_writer_init(FdWriter *self, int fd);
 
 typedef struct SaveOptions {
     const char *machine;       /* "none", "pc-q35-10.0", ...; not NULL */
-    uint64_t target_page_size; /* bytes */
-    bool x_ignore_shared;
+    uint64_t target_page_size; /* bytes, a power of two from 1 KiB to 1 MiB */
+    bool x_ignore_shared;      /* gpa is written, and blocks may be ignored */
     uint32_t section_id;
     /*
      * What follows the START section's footer, verbatim (END of ram, device
@@ -36,9 +37,13 @@ typedef struct SaveOptions {
 } SaveOptions;
 
 /*
- * Writes the snapshot. @blocks' host, idstr, used_length, gpa and ignored are
- * read. A page is "zero" if all its bytes are. Never writes to a hole.
- * @error: MAPPED_RAM_ERROR_IO, naming block and file offset.
+ * Writes the snapshot into a file that is empty. @blocks' host, idstr,
+ * used_length (a multiple of target_page_size), gpa and, with
+ * x_ignore_shared, ignored are read. A page is "zero" if all its bytes are;
+ * nothing is ever written to its place. The file ends with the tail.
+ * Memory: the bitmap of the block at hand.
+ * @error: MAPPED_RAM_ERROR_IO, MAPPED_RAM_ERROR_NO_MEMORY, naming block and
+ * file offset.
  */
 bool mapped_ram_save(FileWriter *writer, const RAMBlock *blocks, unsigned n_blocks,
                      const SaveOptions *options, GError **error);

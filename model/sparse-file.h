@@ -42,6 +42,8 @@ SparseFile *sparse_file_new(void);
 void sparse_file_free(SparseFile *file);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SparseFile, sparse_file_free)
 
+/* Readers of an unchanged file may run in any number of threads. */
+
 /* Empties the file; its memory is kept for reuse (a fuzz target's loop). */
 void sparse_file_reset(SparseFile *file);
 
@@ -82,7 +84,13 @@ bool sparse_file_next_data(const SparseFile *file, uint64_t offset, SparseExtent
 /* Sum of all extents' lengths: the bytes that are not holes. */
 uint64_t sparse_file_data_bytes(const SparseFile *file);
 
-/* One byte of the pattern; sparse_file_pattern() of @seed holds it at @offset. */
+/*
+ * One byte of the pattern; sparse_file_pattern() of @seed holds it at @offset.
+ * The same bytes for ever: stored corpora depend on them. Never 0, so that no
+ * byte of it passes for a hole. Two pages of one seed, of 512 bytes or more
+ * and at multiples of that, are equal only where their offsets differ by a
+ * multiple of 65521 pages; neighbouring seeds' only thousands of pages apart.
+ */
 uint8_t sparse_pattern(uint32_t seed, uint64_t offset);
 
 /*
@@ -100,8 +108,14 @@ uint8_t sparse_pattern(uint32_t seed, uint64_t offset);
  * 'end' is optional; what follows it is ignored. An extent that would pass
  * INT64_MAX ends the file there.
  *
- * decode borrows literal bytes from @bytes. encode appends to @out; encoding
- * what was decoded from an encoding gives the same bytes again.
+ * Bytes that are missing at the end count as 0, but literal bytes: the extent
+ * ends with them. What does not fit in a varint's 64 bits is dropped. A gap
+ * counts even if the extent behind it is empty.
+ *
+ * decode overwrites @file, borrows literal bytes from @bytes, and takes time
+ * and memory in proportion to @length, whatever the sizes in it. encode
+ * appends to @out; encoding what was decoded from an encoding gives the same
+ * bytes again.
  */
 void sparse_file_decode(SparseFile *file, const uint8_t *bytes, size_t length);
 void sparse_file_encode(const SparseFile *file, GByteArray *out);
@@ -109,8 +123,14 @@ void sparse_file_encode(const SparseFile *file, GByteArray *out);
 /*
  * To and from a real file descriptor: holes stay holes (SEEK_DATA), so that
  * 1 TiB of apparent size takes milliseconds. @error: G_FILE_ERROR with errno.
- * sparse_file_from_fd() refuses more than @max_data bytes of data. Blocks of
- * 4096 equal bytes become SPARSE_FILL, zero blocks become holes.
+ *
+ * sparse_file_to_fd() replaces the descriptor's file; zero fill becomes a
+ * hole. It writes every other byte of data: who has a file from a hostile
+ * source looks at sparse_file_data_bytes() first.
+ *
+ * sparse_file_from_fd() overwrites @file; it refuses more than @max_data bytes
+ * of data, and leaves anything in @file on an error. Blocks of 4096 equal
+ * bytes become SPARSE_FILL, zero blocks become holes.
  */
 bool sparse_file_to_fd(const SparseFile *file, int fd, GError **error);
 bool sparse_file_from_fd(SparseFile *file, int fd, uint64_t max_data, GError **error);

@@ -68,10 +68,6 @@ function(pagewise_test_properties test timeout)
     TIMEOUT ${timeout}
     SKIP_RETURN_CODE 77
     ENVIRONMENT "UBSAN_OPTIONS=print_stacktrace=1")
-  if(PAGEWISE_COVERAGE)
-    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
-      "LLVM_PROFILE_FILE=${PROJECT_BINARY_DIR}/profraw/${test}-%p.profraw")
-  endif()
   if(ARGN)
     set_tests_properties(${test} PROPERTIES LABELS "${ARGN}")
   endif()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The targets that run what the rooms have built: check, fuzz, fuzz-merge,
+# coverage, bench, format-check and tidy. To be included after all rooms.
+
+find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
+set(scripts ${PROJECT_SOURCE_DIR}/cmake)
+
+# Every program that is built by default, whichever way a room declared it.
+function(pagewise_programs folder programs)
+  get_property(targets DIRECTORY ${folder} PROPERTY BUILDSYSTEM_TARGETS)
+  get_property(folders DIRECTORY ${folder} PROPERTY SUBDIRECTORIES)
+  set(found)
+  foreach(target ${targets})
+    get_target_property(type ${target} TYPE)
+    get_target_property(excluded ${target} EXCLUDE_FROM_ALL)
+    if(NOT excluded AND type MATCHES "EXECUTABLE|SHARED_LIBRARY|MODULE_LIBRARY")
+      list(APPEND found ${target})
+    endif()
+  endforeach()
+  foreach(sub ${folders})
+    pagewise_programs(${sub} more)
+    list(APPEND found ${more})
+  endforeach()
+  set(${programs} ${found} PARENT_SCOPE)
+endfunction()
+
+# pagewise_command(<target> [DEPENDS target ...] COMMAND argument ...)
+function(pagewise_command target)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "COMMAND;DEPENDS")
+  add_custom_target(${target} COMMAND ${ARG_COMMAND} USES_TERMINAL VERBATIM
+                    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(ARG_DEPENDS)
+    add_dependencies(${target} ${ARG_DEPENDS})
+  endif()
+endfunction()
+
+# A target that only says why it cannot do its work here, and fails.
+function(pagewise_command_unavailable target reason)
+  pagewise_command(${target} COMMAND ${CMAKE_COMMAND} -E echo "${target}: ${reason}"
+                   COMMAND ${CMAKE_COMMAND} -E false)
+endfunction()
+
+pagewise_programs(${PROJECT_SOURCE_DIR} programs)
+get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
+
+pagewise_command(check DEPENDS ${programs}
+  COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
+
+if(NOT PAGEWISE_FUZZER STREQUAL "libfuzzer")
+  set(why "this build has no libFuzzer; use the preset dev or tsan")
+elseif(NOT fuzz_targets)
+  set(why "there is no fuzz target")
+endif()
+if(why)
+  pagewise_command_unavailable(fuzz "${why}")
+  pagewise_command_unavailable(fuzz-merge "${why}")
+else()
+  foreach(action run merge)
+    set(fuzz_${action} ${Python3_EXECUTABLE} ${scripts}/fuzz.py ${action}
+        --build ${PROJECT_BINARY_DIR} --source ${PROJECT_SOURCE_DIR}
+        --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+  endforeach()
+  pagewise_command(fuzz DEPENDS ${fuzz_targets} COMMAND ${fuzz_run})
+  pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
+endif()
+
+# The tools of clang's own version first: profile formats differ.
+string(REGEX MATCH "^[0-9]+" clang_major "${CMAKE_C_COMPILER_VERSION}")
+foreach(tool llvm-cov llvm-profdata clang-format clang-tidy)
+  string(REPLACE "-" "_" variable ${tool})
+  find_program(PAGEWISE_${variable} NAMES ${tool}-${clang_major} ${tool}-14 ${tool})
+  mark_as_advanced(PAGEWISE_${variable})
+endforeach()
+
+if(NOT PAGEWISE_COVERAGE)
+  pagewise_command_unavailable(coverage "use the preset coverage")
+elseif(NOT PAGEWISE_llvm_cov OR NOT PAGEWISE_llvm_profdata)
+  pagewise_command_unavailable(coverage "llvm-cov or llvm-profdata is missing: install llvm-14")
+else()
+  set(files)
+  foreach(program ${programs})
+    string(APPEND files "$<TARGET_FILE:${program}>\n")
+  endforeach()
+  file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/programs.txt CONTENT "${files}")
+  pagewise_command(coverage DEPENDS ${programs}
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/coverage.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --programs ${PROJECT_BINARY_DIR}/programs.txt
+            --llvm-cov ${PAGEWISE_llvm_cov} --llvm-profdata ${PAGEWISE_llvm_profdata})
+endif()
+
+if(PAGEWISE_clang_format)
+  pagewise_command(format-check
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/format_check.py --source ${PROJECT_SOURCE_DIR}
+            --clang-format ${PAGEWISE_clang_format})
+else()
+  pagewise_command_unavailable(format-check "install clang-format-14")
+endif()
+
+if(PAGEWISE_clang_tidy)
+  pagewise_command(tidy
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/tidy.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --clang-tidy ${PAGEWISE_clang_tidy})
+else()
+  pagewise_command_unavailable(tidy "install clang-tidy-14")
+endif()
+
+if(NOT TARGET bench)
+  pagewise_command_unavailable(bench "there is no benchmark")
+endif()

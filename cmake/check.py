@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs all tests of a build folder and says what passed, failed and was skipped.
+
+    check.py --build DIR [CTEST-ARGUMENT...]
+
+ctest prints a line a test, and all output of those that fail; check.xml in the
+build folder is the JUnit report. Skips are repeated at the end with their
+reason and remedy, those inside of programs that passed as a whole included.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+SKIP = re.compile(r"^SKIP .*", re.MULTILINE)
+
+
+def run_ctest(build, arguments):
+    report = build / "check.xml"
+    report.unlink(missing_ok=True)
+    command = ["ctest", "--test-dir", str(build), "--output-on-failure", "--no-tests=error",
+               "--output-junit", str(report), "-j", str(len(os.sched_getaffinity(0))),
+               *arguments]
+    return subprocess.run(command, check=False).returncode, report
+
+
+def outcome(case):
+    if case.find("skipped") is not None:
+        return "skipped"
+    return "passed" if case.get("status") == "run" and case.find("failure") is None else "failed"
+
+
+def print_totals(cases):
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for case in cases:
+        counts[outcome(case)] += 1
+    skips = [(case.get("name"), line) for case in cases
+             for line in SKIP.findall(case.findtext("system-out") or "")]
+    silent = [case.get("name") for case in cases if outcome(case) == "skipped"
+              and not SKIP.search(case.findtext("system-out") or "")]
+    if skips or silent:
+        print("\nSkipped (PAGEWISE_REQUIRE=FEATURE,... makes failures of these):")
+        for name, line in skips:
+            print(f"    {name}: {line}")
+        for name in silent:
+            print(f"    {name}: gave no reason")
+    failed = [case.get("name") for case in cases if outcome(case) == "failed"]
+    if failed:
+        print("\nFailed: " + ", ".join(failed))
+    print(f"\n{counts['passed']} passed, {counts['failed']} failed, "
+          f"{counts['skipped']} skipped")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="check.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=Path, required=True, help="the build folder")
+    options, arguments = parser.parse_known_args()
+    status, report = run_ctest(options.build.resolve(), arguments)
+    if not report.exists():
+        print("check: ctest wrote no report", file=sys.stderr)
+        return status or 1
+    print_totals(list(ElementTree.parse(report).iter("testcase")))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,8 +13,8 @@
 #define GUEST_MAX_BLOCKS 8
 
 typedef struct GuestBlock {
-    char idstr[256];         /* NUL-terminated, as QEMU's RAMBlock.idstr */
-    uint64_t used_length;    /* bytes, a multiple of the target page size */
+    char idstr[256];         /* NUL-terminated, not empty, as QEMU's RAMBlock.idstr */
+    uint64_t used_length;    /* bytes, a multiple of the target page size, not 0 */
     uint64_t max_length;     /* bytes, >= used_length, a multiple of the same */
     uint64_t host_page_size; /* bytes: 4096, or 2 MiB for hugetlb */
 } GuestBlock;

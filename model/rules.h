@@ -9,8 +9,8 @@
 
 typedef enum RuleId {
     RULE_F3, RULE_F4, RULE_F5, RULE_F1, RULE_F2,
-    RULE_C1, RULE_C2, RULE_C2A, RULE_C2B, RULE_C3, RULE_C4, RULE_C5, RULE_C6, RULE_C7,
-    RULE_C8, RULE_C9, RULE_C10,
+    RULE_C1, RULE_C2, RULE_C2A, RULE_C2B, RULE_C3, RULE_C3A, RULE_C4, RULE_C5, RULE_C6,
+    RULE_C7, RULE_C8, RULE_C9, RULE_C10,
     RULE_S1, RULE_S2, RULE_S3, RULE_S4, RULE_S5, RULE_S6,
     RULE_R1, RULE_R1A, RULE_R2, RULE_R7, RULE_R7A, RULE_R7B, RULE_R8,
     RULE_R3, RULE_R3A, RULE_R4, RULE_R5, RULE_R6, RULE_R6A,
@@ -33,7 +33,8 @@ typedef enum RuleConsequence {
 typedef struct Rule {
     const char *id; /* as in the document: "H2", "C2a" */
     RuleConsequence consequence;
-    const char *title; /* the document's text in a few words, for messages */
+    const char *title; /* the document's text in a few words; of a rule that a
+                          field can break, what a message says of the field */
 } Rule;
 
 /* Never NULL for id < RULE__MAX. */

@@ -3,7 +3,6 @@
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
 # coverage, bench, format-check and tidy. To be included after all rooms.
 
-find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
 # Every program that is built by default, whichever way a room declared it.

@@ -65,6 +65,7 @@ endif()
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
+find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 pkg_check_modules(GLIB REQUIRED IMPORTED_TARGET glib-2.0)
 # Fuzzing services build in images without cmocka, and run no unit tests.
 pkg_check_modules(CMOCKA QUIET IMPORTED_TARGET cmocka)

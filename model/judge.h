@@ -22,7 +22,10 @@ typedef enum Verdict {
 } Verdict;
 
 typedef struct Violation {
-    RuleId rule;       /* one with consequence RULE_MAY or RULE_REJECT */
+    RuleId rule;
+    /* RULE_REJECT or RULE_MAY: the rule's, but RULE_MAY where the document makes
+       an exception (C6, C7 and C9 with C4). */
+    RuleConsequence consequence;
     int block;         /* index into Guest.blocks, -1: none or unknown */
     const char *field; /* name as in the document: "page_size" */
     uint64_t offset;   /* file offset of the field */
@@ -33,7 +36,8 @@ typedef struct Violation {
 typedef struct JudgedBlock {
     bool in_file;           /* a record was read to the end of its header */
     bool ignored;           /* rule X2 */
-    bool unspecified;       /* rules R4, R7b, ...: RAM may hold anything */
+    bool unspecified;       /* rule R4: RAM may hold anything; the first record's
+                               fields stand here */
     uint64_t record_offset; /* where idstr's length byte is */
     uint64_t header_offset; /* where MappedRamHeader is */
     uint64_t used_length;   /* the file's, bytes */
@@ -50,7 +54,7 @@ typedef struct JudgedBlock {
 
 typedef struct Judgement {
     Verdict verdict;
-    bool ram_unspecified; /* S2, R7b, T4a: nothing is said of RAM */
+    bool ram_unspecified; /* C8, S2, R7b, T4a: nothing is said of RAM */
     unsigned n_violations; /* further ones are dropped, never the first */
     Violation violations[JUDGE_MAX_VIOLATIONS]; /* in the order of the walk */
     JudgedBlock blocks[GUEST_MAX_BLOCKS]; /* parallel to Guest.blocks */
@@ -58,7 +62,8 @@ typedef struct Judgement {
     bool has_x_ignore_shared; /* the capability is listed in the file */
     uint32_t section_id;    /* of the RAM section */
     uint64_t total;         /* the first word without its flags, bytes */
-    uint64_t end;           /* offset where the walk ended (after T4/T5's type byte's section) */
+    uint64_t end;           /* offset where the walk ended: T4: behind the section's
+                               name, T5: behind the EOF byte */
     const SparseFile *file; /* borrowed */
     Guest guest;            /* a copy */
 } Judgement;
@@ -66,15 +71,20 @@ typedef struct Judgement {
 /*
  * Judges a whole file. Where a violated rule lets the walk go on unambiguously
  * the walk goes on, so that `pagewise verify` can list every violation; the
- * first RULE_REJECT violation that makes the rest ambiguous ends it.
+ * first RULE_REJECT violation that makes the rest ambiguous ends it, and so
+ * does a full list once the verdict is VERDICT_REJECT.
  * @judgement is overwritten; it borrows @file and owns nothing.
+ *
+ * Costs no more than the bytes of data in the file (a fill of 2^60 bytes are
+ * so many: look at sparse_file_data_bytes() before judging a hostile one).
  */
 void judge_file(const SparseFile *file, const Guest *guest, Judgement *judgement);
 
 /*
  * Judges MappedRamHeader at @header_offset, bitmap and pages of one block
  * alone: rules H*, X2*, B*, P*, R5, R6, R6a and F4 for guest->blocks[0], with
- * @used_length as if the record had said so.
+ * @used_length as if the record had said so (violations of it have
+ * @header_offset as their offset).
  */
 void judge_block(const SparseFile *file, const Guest *guest, uint64_t header_offset,
                  uint64_t used_length, Judgement *judgement);
@@ -86,12 +96,14 @@ typedef enum PageSource {
     PAGE_FROM_FILE,   /* G1: page_size bytes at *file_offset */
     PAGE_ZERO,        /* G2, guest.clear_pages */
     PAGE_LEFT_ALONE,  /* G2 without clear_pages, G3 */
-    PAGE_UNSPECIFIED, /* after a refusal, R4, ... */
+    PAGE_UNSPECIFIED, /* R4, Judgement.ram_unspecified, after a refusal */
 } PageSource;
 
 /*
  * Where the content of target page @page (0 .. max_length / target page size
- * - 1) of guest block @block comes from, if the file was accepted.
+ * - 1) of guest block @block comes from, if the file was accepted. If the
+ * verdict is VERDICT_REJECT: what may be found after the refusal, which is
+ * PAGE_LEFT_ALONE only beyond used_length (the greater one of guest and file).
  */
 PageSource judgement_page(const Judgement *judgement, unsigned block, uint64_t page,
                           uint64_t *file_offset);
@@ -99,7 +111,7 @@ PageSource judgement_page(const Judgement *judgement, unsigned block, uint64_t p
 /*
  * The first page >= @from of the block whose bit is set and means something
  * (B5), or UINT64_MAX. Holes of the bitmap are skipped, so that a 4 GiB block
- * with two pages takes two steps.
+ * with two pages takes two steps. Looks at the bitmap whatever the verdict.
  */
 uint64_t judgement_next_page_in_file(const Judgement *judgement, unsigned block, uint64_t from);
 

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Child processes with deadlines: see child.h. Waiting is done on a pidfd
+ * (Linux 5.3), so that there is neither a SIGCHLD handler nor a polling loop.
+ */
+#include "qtest-glue/child.h"
+#include "qtest-glue/error.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* SIGKILL cannot be refused; a process in a system call may still take long. */
+#define CHILD_KILL_TIMEOUT_MS 10000
+
+G_DEFINE_QUARK(qemu - error - quark, qemu_error)
+
+gint64 deadline_after(int timeout_ms)
+{
+    return g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+}
+
+int deadline_left(gint64 deadline)
+{
+    gint64 left = deadline - g_get_monotonic_time();
+
+    return left > 0 ? MIN((left + 999) / 1000, G_MAXINT) : 0;
+}
+
+/* Runs between fork and exec: async-signal-safe calls only. */
+static void die_with_parent(gpointer parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != GPOINTER_TO_INT(parent)) {
+        /* The parent ended before prctl(): nobody would ever kill us. */
+        _exit(127);
+    }
+}
+
+bool child_spawn(Child *child, const char *const *argv, int output, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    GPid pid;
+
+    *child = (Child){ .pidfd = -1 };
+    if (!g_spawn_async_with_fds(NULL, (char **)argv, NULL,
+                                G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, die_with_parent,
+                                GINT_TO_POINTER(getpid()), &pid, -1, output, output, &cause)) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "%s", cause->message);
+        return false;
+    }
+    child->pid = pid;
+    child->pidfd = pidfd_open(pid, 0);
+    if (child->pidfd < 0) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "pidfd_open: %s (Linux 5.3 has it)",
+                    g_strerror(errno));
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return false;
+    }
+    return true;
+}
+
+bool child_wait(Child *child, int timeout_ms)
+{
+    gint64 deadline = deadline_after(timeout_ms);
+    struct pollfd ready = { .fd = child->pidfd, .events = POLLIN };
+
+    if (child->ended) {
+        return true;
+    }
+    while (poll(&ready, 1, deadline_left(deadline)) < 0 && errno == EINTR) {
+    }
+    if (waitpid(child->pid, &child->status, WNOHANG) == child->pid) {
+        child->ended = true;
+    }
+    return child->ended;
+}
+
+void child_kill(Child *child, int grace_ms)
+{
+    if (child->ended) {
+        return;
+    }
+    if (grace_ms > 0) {
+        kill(child->pid, SIGTERM);
+        if (child_wait(child, grace_ms)) {
+            return;
+        }
+    }
+    kill(child->pid, SIGKILL);
+    child_wait(child, CHILD_KILL_TIMEOUT_MS);
+}
+
+void child_clear(Child *child)
+{
+    if (child->pidfd < 0) {
+        return;
+    }
+    child_kill(child, 0);
+    close(child->pidfd);
+    child->pidfd = -1;
+}
+
+char *child_describe_status(const Child *child)
+{
+    if (WIFSIGNALED(child->status)) {
+        int sig = WTERMSIG(child->status);
+
+        return g_strdup_printf("signal %d (%s)", sig, g_strsignal(sig));
+    }
+    return g_strdup_printf("exit status %d", WEXITSTATUS(child->status));
+}

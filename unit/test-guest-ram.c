@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Guest RAM under test: each byte that is written is seen, wherever it is. */
+#include "property/guest-ram.h"
+#include "unit/support.h"
+
+#include <signal.h>
+#include <string.h>
+
+static Guest guest_of(uint64_t used_length, uint64_t max_length)
+{
+    return (Guest){
+        .target_page_size = 4096,
+        .n_blocks = 1,
+        .blocks = { { .idstr = "ram", .used_length = used_length, .max_length = max_length } },
+    };
+}
+
+static void prepare(GuestRam *ram, const Guest *guest, uint8_t before)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!guest_ram_prepare(ram, guest, before, &error)) {
+        fail_msg("%s", error->message);
+    }
+}
+
+/* A write of one byte at @at is seen there and nowhere else. */
+static void check_write_is_seen(GuestRam *ram, const Guest *guest, uint64_t at)
+{
+    uint64_t max_length = guest->blocks[0].max_length;
+    uint64_t differs = 0;
+    uint8_t *host;
+
+    prepare(ram, guest, 0);
+    host = guest_ram_host(ram, 0);
+    assert_true(guest_ram_is_untouched(ram, 0, 0, max_length, &differs));
+    host[at] = 0x77;
+    assert_false(guest_ram_is_untouched(ram, 0, 0, max_length, &differs));
+    assert_int_equal(differs, at);
+    assert_true(guest_ram_is_untouched(ram, 0, 0, at, &differs));
+    assert_true(guest_ram_is_untouched(ram, 0, at + 1, max_length, &differs));
+    assert_true(guest_ram_is_filled(ram, 0, at, at + 1, 0x77, &differs));
+    assert_true(guest_ram_slack_is_untouched(ram, 0));
+}
+
+static void test_small_writes_are_seen(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(3 * 4096, 5 * 4096);
+    static const uint64_t places[] = { 0, 1, 4095, 4096, 3 * 4096 - 1, 3 * 4096, 5 * 4096 - 1 };
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
+        check_write_is_seen(ram, &guest, places[i]);
+    }
+    assert_false(guest_ram_is_large(ram, 0));
+}
+
+static void test_large_writes_are_seen(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    uint64_t size = UINT64_C(4) << 30;
+    Guest guest = guest_of(size, size + 4096);
+    uint64_t places[] = { 0, 1, 4096, size / 2 + 5, size - 1, size, size + 4095 };
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
+        check_write_is_seen(ram, &guest, places[i]);
+    }
+    assert_true(guest_ram_is_large(ram, 0));
+}
+
+static void test_large_blocks_can_be_asked_for_a_byte(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(2 * GUEST_RAM_SMALL, 2 * GUEST_RAM_SMALL);
+    uint64_t differs;
+    uint8_t *host;
+
+    (void)state;
+    prepare(ram, &guest, 0x5a);
+    host = guest_ram_host(ram, 0);
+    assert_int_equal(guest_ram_before(ram, 0), 0);
+    memset(host + 8192, 0x11, 4096);
+    assert_true(guest_ram_is_filled(ram, 0, 8192, 12288, 0x11, &differs));
+    assert_false(guest_ram_is_filled(ram, 0, 4096, 12288, 0x11, &differs));
+    assert_int_equal(differs, 4096);
+    assert_false(guest_ram_is_filled(ram, 0, 8192, 16384, 0x11, &differs));
+    assert_int_equal(differs, 12288);
+    assert_true(guest_ram_is_filled(ram, 0, 12288, 2 * GUEST_RAM_SMALL, 0, &differs));
+    assert_true(guest_ram_is_filled(ram, 0, 12288, 12288, 9, &differs));
+}
+
+static void test_what_was_before(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(4096, 8192);
+    uint8_t *host;
+
+    (void)state;
+    prepare(ram, &guest, 0x5a);
+    host = guest_ram_host(ram, 0);
+    assert_int_equal(guest_ram_before(ram, 0), 0x5a);
+    assert_int_equal(host[0], 0x5a);
+    assert_int_equal(host[4095], 0x5a);
+    assert_int_equal(host[4096], GUEST_RAM_CANARY);
+    assert_int_equal(host[8191], GUEST_RAM_CANARY);
+    host[-1] = 0;
+    assert_false(guest_ram_slack_is_untouched(ram, 0));
+}
+
+static void test_the_limit_is_told(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    g_autoptr(GError) error = NULL;
+    Guest guest = guest_of(4096, GUEST_RAM_LARGE + 4096);
+
+    (void)state;
+    assert_false(guest_ram_prepare(ram, &guest, 0, &error));
+    assert_non_null(strstr(error->message, "over the limit"));
+}
+
+static int write_at_guard(void *opaque)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    const Guest *guest = opaque;
+
+    signal(SIGSEGV, SIG_DFL);
+    if (!guest_ram_prepare(ram, guest, 0, NULL)) {
+        return 1;
+    }
+    guest_ram_host(ram, 0)[guest->blocks[0].max_length] = 1;
+    return 0;
+}
+
+static void test_guard_pages(void **state)
+{
+    Guest guests[] = { guest_of(4096, 8192), guest_of(1024, 1024),
+                       guest_of(UINT64_C(1) << 32, UINT64_C(1) << 32) };
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(guests); i++) {
+        ChildEnd end = pagewise_run_in_child(write_at_guard, &guests[i], 10);
+
+        assert_int_equal(end.signal, SIGSEGV);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_small_writes_are_seen),
+        cmocka_unit_test(test_large_writes_are_seen),
+        cmocka_unit_test(test_large_blocks_can_be_asked_for_a_byte),
+        cmocka_unit_test(test_what_was_before),
+        cmocka_unit_test(test_the_limit_is_told),
+        cmocka_unit_test(test_guard_pages),
+    };
+
+    return pagewise_run("guest-ram", tests);
+}

@@ -82,8 +82,11 @@ static void fill(Bench *bench, uint8_t *ram, unsigned percent)
 static void save(Bench *bench, uint8_t *ram)
 {
     const SaveOptions options = { .machine = "none", .target_page_size = PAGE };
-    RAMBlock block = { .idstr = "ram", .host = ram, .used_length = bench->size,
-                       .max_length = bench->size, .page_size = PAGE };
+    RAMBlock block = { .idstr = "ram",
+                       .host = ram,
+                       .used_length = bench->size,
+                       .max_length = bench->size,
+                       .page_size = PAGE };
     g_autoptr(GError) error = NULL;
     FdWriter writer;
 
@@ -97,11 +100,15 @@ static void save(Bench *bench, uint8_t *ram)
 static RAMBlock load(Bench *bench, uint8_t *ram, LoadStages stages)
 {
     g_autoptr(GError) error = NULL;
-    RAMBlock block = { .idstr = "ram", .host = ram, .used_length = bench->size,
-                       .max_length = bench->size, .page_size = PAGE };
+    RAMBlock block = { .idstr = "ram",
+                       .host = ram,
+                       .used_length = bench->size,
+                       .max_length = bench->size,
+                       .page_size = PAGE };
     FdReader reader;
-    MigrationIncomingState mis = { .reader = &reader.reader, .target_page_size = PAGE,
-                                   .blocks = &block, .n_blocks = 1 };
+    MigrationIncomingState mis = {
+        .reader = &reader.reader, .target_page_size = PAGE, .blocks = &block, .n_blocks = 1
+    };
 
     if (!fd_reader_init(&reader, bench->fd, &error) ||
         !mapped_ram_load(&mis, stages, NULL, &error)) {
@@ -270,10 +277,11 @@ int main(int argc, char **argv)
                 error ? error->message : "wrong arguments; see bench-load --help");
         return 2;
     }
-    bench = (Bench){ .size = (uint64_t)mib << 20, .fd = open_snapshot(folder ? folder : "."),
+    bench = (Bench){ .size = (uint64_t)mib << 20,
+                     .fd = open_snapshot(folder ? folder : "."),
                      .runs = g_array_new(FALSE, FALSE, sizeof(Run)) };
-    printf("%7s  %8s  %10s  %10s  %10s  %8s\n", "set", "runs", "bare ms", "eager ms",
-           "bare/eager", "GiB/s");
+    printf("%7s  %8s  %10s  %10s  %10s  %8s\n", "set", "runs", "bare ms", "eager ms", "bare/eager",
+           "GiB/s");
     for (unsigned i = 0; i < G_N_ELEMENTS(percents); i++) {
         measure(&bench, percents[i], n);
     }

@@ -224,9 +224,25 @@ static void write_field(SparseFile *file, Field field, uint64_t value)
 static uint64_t new_value(Random *r, const SparseFile *file, const Fields *fields, uint64_t old)
 {
     static const uint64_t boundaries[] = {
-        0, 1, 2, 0x10, 0x1c, 0x400, 0x1000, 0x2000, 0x10000, 0x100000, 0x7fffffff,
-        0x80000000, 0xffffffff, UINT64_C(1) << 32, UINT64_C(1) << 52, INT64_MAX,
-        UINT64_C(1) << 63, UINT64_MAX & ~UINT64_C(0xfff), UINT64_MAX,
+        0,
+        1,
+        2,
+        0x10,
+        0x1c,
+        0x400,
+        0x1000,
+        0x2000,
+        0x10000,
+        0x100000,
+        0x7fffffff,
+        0x80000000,
+        0xffffffff,
+        UINT64_C(1) << 32,
+        UINT64_C(1) << 52,
+        INT64_MAX,
+        UINT64_C(1) << 63,
+        UINT64_MAX & ~UINT64_C(0xfff),
+        UINT64_MAX,
     };
 
     switch (random_below(r, 8)) {
@@ -268,8 +284,7 @@ static void mutate_file(Random *r, SparseFile *file, const Fields *fields)
         sparse_file_truncate(file, field.offset + random_below(r, field.width + 1));
         break;
     case 1:
-        sparse_file_truncate(file, sparse_file_size(file) +
-                                       (UINT64_C(1) << random_below(r, 40)));
+        sparse_file_truncate(file, sparse_file_size(file) + (UINT64_C(1) << random_below(r, 40)));
         break;
     case 2:
         copy_within(r, file, fields);
@@ -305,8 +320,7 @@ static Scratch *scratch(void)
     return kept;
 }
 
-static size_t store(const GByteArray *bytes, uint8_t *data, size_t at, size_t old,
-                    size_t max_size)
+static size_t store(const GByteArray *bytes, uint8_t *data, size_t at, size_t old, size_t max_size)
 {
     if (at + bytes->len > max_size) {
         return old;
@@ -416,8 +430,8 @@ static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *da
 }
 
 /* The snapshot of one, the mutations of the other. */
-static size_t cross_choices(const uint8_t *data1, size_t size1, const uint8_t *data2,
-                            size_t size2, uint8_t *out, size_t max_size)
+static size_t cross_choices(const uint8_t *data1, size_t size1, const uint8_t *data2, size_t size2,
+                            uint8_t *out, size_t max_size)
 {
     const size_t header = sizeof(InputHeader);
     size_t generator1 = get_generator_size((const InputHeader *)data1, size1 - header);

@@ -84,8 +84,8 @@ static SubjectCost cost_limits(const LoadCase *c)
 {
     uint64_t pages = guest_pages(&c->guest);
     uint64_t data = MIN(sparse_file_data_bytes(c->file), FREE_BYTES << 6);
-    uint64_t bytes = FREE_BYTES + data + pages / 4 +
-                     2 * MIN(pages, MAX_PAGES) * c->guest.target_page_size;
+    uint64_t bytes =
+        FREE_BYTES + data + pages / 4 + 2 * MIN(pages, MAX_PAGES) * c->guest.target_page_size;
     SubjectCost cost = {
         .max_bytes = bytes,
         .max_reads = FREE_READS + data / 64 + 2 * MIN(pages, MAX_PAGES) + pages / 4096,
@@ -127,15 +127,13 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                                "the file (%" PRIu64 " bytes, %" PRIu64 " of them not holes) and "
                                "the guest justify at most %" PRIu64 " reads of %" PRIu64 " bytes",
                                cost->reads, cost->bytes_read, sparse_file_size(c->file),
-                               sparse_file_data_bytes(c->file), cost->max_reads,
-                               cost->max_bytes);
+                               sparse_file_data_bytes(c->file), cost->max_reads, cost->max_bytes);
     }
     if (meter->bytes > max_allocated) {
         return property_broken(context, PROPERTY_BOUNDED, error,
                                "the load allocated %" PRIu64 " bytes in %" PRIu64 " requests; the "
                                "guest's %" PRIu64 " pages justify at most %" PRIu64,
-                               meter->bytes, meter->calls, guest_pages(&c->guest),
-                               max_allocated);
+                               meter->bytes, meter->calls, guest_pages(&c->guest), max_allocated);
     }
     return true;
 }
@@ -227,6 +225,14 @@ static const Violation *find_violation(const Judgement *judgement, RuleId rule)
     return NULL;
 }
 
+/* A name of odd bytes may stand there as it is, or escaped. */
+static bool names_block(const char *message, const GuestBlock *block)
+{
+    g_autofree char *escaped = g_strescape(block->idstr, NULL);
+
+    return strstr(message, block->idstr) || strstr(message, escaped);
+}
+
 /* A message that names a rule has to name one that the file breaks, and where. */
 static bool check_message(PropertyContext *context, const GError *refusal, GError **error)
 {
@@ -251,11 +257,9 @@ static bool check_message(PropertyContext *context, const GError *refusal, GErro
                                "the refusal names no file offset: %s", refusal->message);
     }
     if (violation->block >= 0 &&
-        !strstr(refusal->message, judgement->guest.blocks[violation->block].idstr)) {
-        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
-                               "the refusal does not name the block '%s': %s",
-                               judgement->guest.blocks[violation->block].idstr,
-                               refusal->message);
+        !names_block(refusal->message, &judgement->guest.blocks[violation->block])) {
+        return property_broken_block(context, PROPERTY_CLEAN_REJECT, violation->block, error,
+                                     "the refusal does not name it: %s", refusal->message);
     }
     return true;
 }
@@ -264,9 +268,9 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
                                SubjectStatus status, const GError *refusal, GError **error)
 {
     if (status == SUBJECT_ACCEPTED) {
-        return !refusal || property_broken(context, PROPERTY_CLEAN_REJECT, error,
-                                           "the file was accepted with an error set: %s",
-                                           refusal->message);
+        return !refusal ||
+               property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the file was accepted with an error set: %s", refusal->message);
     }
     if (!refusal || refusal->message[0] == '\0') {
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
@@ -301,12 +305,11 @@ static bool check_bitmap(PropertyContext *context, const SubjectBlock *block, GE
         found = MIN(found, judged->pages);
         if (found < next ||
             (next < judged->pages && !(block->file_bmap[next / 64] >> (next % 64) & 1))) {
-            return property_broken(context, PROPERTY_EAGER_MODEL, error,
-                                   "block '%s', page %" PRIu64 ": file_bmap has the bit %s, the "
-                                   "file's bitmap at 0x%" PRIx64 " has it %s (rule B1)",
-                                   judgement->guest.blocks[0].idstr, MIN(found, next),
-                                   found < next ? "set" : "clear", judged->bitmap_offset,
-                                   found < next ? "clear" : "set");
+            return property_broken_block(context, PROPERTY_EAGER_MODEL, 0, error,
+                                         "page %" PRIu64 ": file_bmap has the bit %s, the "
+                                         "file's bitmap at 0x%" PRIx64 " has it %s (rule B1)",
+                                         MIN(found, next), found < next ? "set" : "clear",
+                                         judged->bitmap_offset, found < next ? "clear" : "set");
         }
     }
     return true;
@@ -318,24 +321,22 @@ static bool check_header(PropertyContext *context, const SubjectBlock *block, GE
 
     if (judged->ignored || !block->in_file) {
         return judged->ignored == !block->in_file ||
-               property_broken(context, PROPERTY_EAGER_MODEL, error,
-                               "block '%s': the loader takes the block as %s, its header says "
-                               "that it is %s (rule X2)",
-                               context->judgement.guest.blocks[0].idstr,
-                               block->in_file ? "in the file" : "left out",
-                               judged->ignored ? "left out" : "in the file");
+               property_broken_block(context, PROPERTY_EAGER_MODEL, 0, error,
+                                     "the loader takes the block as %s, its header says "
+                                     "that it is %s (rule X2)",
+                                     block->in_file ? "in the file" : "left out",
+                                     judged->ignored ? "left out" : "in the file");
     }
     if (block->pages_offset != judged->pages_offset) {
-        return property_broken(context, PROPERTY_EAGER_MODEL, error,
-                               "block '%s': pages_offset is 0x%" PRIx64 ", the file says "
-                               "0x%" PRIx64 " (rule G1)",
-                               context->judgement.guest.blocks[0].idstr, block->pages_offset,
-                               judged->pages_offset);
+        return property_broken_block(context, PROPERTY_EAGER_MODEL, 0, error,
+                                     "pages_offset is 0x%" PRIx64 ", the file says "
+                                     "0x%" PRIx64 " (rule G1)",
+                                     block->pages_offset, judged->pages_offset);
     }
-    return !block->file_bmap ? judged->pages == 0 ||
-                                   property_broken(context, PROPERTY_EAGER_MODEL, error,
-                                                   "the header stage left no file_bmap")
-                             : check_bitmap(context, block, error);
+    return !block->file_bmap
+               ? judged->pages == 0 || property_broken(context, PROPERTY_EAGER_MODEL, error,
+                                                       "the header stage left no file_bmap")
+               : check_bitmap(context, block, error);
 }
 
 static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
@@ -354,8 +355,8 @@ static void free_result(SubjectLoad *load)
     }
 }
 
-bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
-                bool *accepted, GError **refusal, GError **error)
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
+                GError **refusal, GError **error)
 {
     AllocMeter meter = { 0 };
     SubjectLoad load = {
@@ -395,9 +396,8 @@ static bool check_same_outcome(PropertyContext *context, const char *what, bool 
                                GError **error)
 {
     if (whole_accepted != split_accepted) {
-        return property_broken(context, PROPERTY_SPLIT_WHOLE, error,
-                               "%s: %s. In one stage: %s", what,
-                               split_accepted ? "accepted" : split->message,
+        return property_broken(context, PROPERTY_SPLIT_WHOLE, error, "%s: %s. In one stage: %s",
+                               what, split_accepted ? "accepted" : split->message,
                                whole_accepted ? "accepted" : whole->message);
     }
     if (whole && split && strcmp(whole->message, split->message) != 0) {
@@ -449,8 +449,8 @@ bool check_case(PropertyContext *context, const LoadCase *c, GError **error)
     }
     /* With a failing read, whole and split meet it at different places. */
     if (!c->fail_read && (split_accepted || split) &&
-        !check_same_outcome(context, "in two stages", whole_accepted, whole, split_accepted,
-                            split, error)) {
+        !check_same_outcome(context, "in two stages", whole_accepted, whole, split_accepted, split,
+                            error)) {
         return false;
     }
     return !c->reload || check_reload(context, error);

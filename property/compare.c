@@ -17,27 +17,20 @@ typedef struct Comparison {
     uint64_t end;       /* pages of the file that the block can hold */
 } Comparison;
 
-static const char *idstr(const Comparison *c)
-{
-    return c->judgement->guest.blocks[c->block].idstr;
-}
-
 static uint8_t byte_at(const Comparison *c, uint64_t offset)
 {
     return guest_ram_host(c->context->ram, c->block)[offset];
 }
 
-static bool wrong_outside(const Comparison *c, uint64_t offset, const char *where,
-                          GError **error)
+static bool wrong_outside(const Comparison *c, uint64_t offset, const char *where, GError **error)
 {
-    return property_broken(c->context, PROPERTY_EAGER_MODEL, error,
-                           "block '%s', host offset 0x%" PRIx64 " (%s): the load wrote 0x%02x "
-                           "where nothing may be written (rule G3)",
-                           idstr(c), offset, where, byte_at(c, offset));
+    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+                                 "host offset 0x%" PRIx64 " (%s): the load wrote 0x%02x "
+                                 "where nothing may be written (rule G3)",
+                                 offset, where, byte_at(c, offset));
 }
 
-static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t count,
-                                GError **error)
+static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t count, GError **error)
 {
     const JudgedBlock *judged = &c->judgement->blocks[c->block];
     const uint8_t *host = guest_ram_host(c->context->ram, c->block);
@@ -53,12 +46,12 @@ static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t co
         return true;
     }
     sparse_file_read(c->judgement->file, file_offset + span, &expected, 1);
-    return property_broken(c->context, PROPERTY_EAGER_MODEL, error,
-                           "block '%s', page %" PRIu64 ": expected bytes of file offset "
-                           "0x%" PRIx64 " (bit %" PRIu64 " is set, rule G1); found 0x%02x "
-                           "instead of 0x%02x at byte %" PRIu64 " of the page",
-                           idstr(c), page, judged->pages_offset + page * c->page_size, page,
-                           host[start + span], expected, (start + span) % c->page_size);
+    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+                                 "page %" PRIu64 ": expected bytes of file offset "
+                                 "0x%" PRIx64 " (bit %" PRIu64 " is set, rule G1); found 0x%02x "
+                                 "instead of 0x%02x at byte %" PRIu64 " of the page",
+                                 page, judged->pages_offset + page * c->page_size, page,
+                                 host[start + span], expected, (start + span) % c->page_size);
 }
 
 static bool check_gap(const Comparison *c, uint64_t first, uint64_t end, GError **error)
@@ -74,13 +67,13 @@ static bool check_gap(const Comparison *c, uint64_t first, uint64_t end, GError 
     if (right) {
         return true;
     }
-    return property_broken(c->context, PROPERTY_EAGER_MODEL, error,
-                           "block '%s', page %" PRIu64 ": expected %s (bit %" PRIu64
-                           " is clear, rules B3 and G2); found 0x%02x at byte %" PRIu64
-                           " of the page",
-                           idstr(c), at / c->page_size,
-                           clear ? "a page of zeroes" : "what it held before the load",
-                           at / c->page_size, byte_at(c, at), at % c->page_size);
+    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+                                 "page %" PRIu64 ": expected %s (bit %" PRIu64
+                                 " is clear, rules B3 and G2); found 0x%02x at byte %" PRIu64
+                                 " of the page",
+                                 at / c->page_size,
+                                 clear ? "a page of zeroes" : "what it held before the load",
+                                 at / c->page_size, byte_at(c, at), at % c->page_size);
 }
 
 static uint64_t next_page(const Comparison *c, uint64_t from)
@@ -121,8 +114,8 @@ static bool check_outside(const Comparison *c, uint64_t from, GError **error)
         return wrong_outside(c, at, "beyond the file's pages of the block", error);
     }
     if (!guest_ram_slack_is_untouched(c->context->ram, c->block)) {
-        return property_broken(c->context, PROPERTY_EAGER_MODEL, error,
-                               "block '%s': the load wrote to memory below the block", idstr(c));
+        return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+                                     "the load wrote to memory below the block");
     }
     return true;
 }
@@ -167,8 +160,7 @@ bool check_ram(PropertyContext *context, const Judgement *judgement, const Subje
     return true;
 }
 
-bool check_ram_after_refusal(PropertyContext *context, const Judgement *judgement,
-                             GError **error)
+bool check_ram_after_refusal(PropertyContext *context, const Judgement *judgement, GError **error)
 {
     for (unsigned i = 0; i < judgement->guest.n_blocks; i++) {
         const GuestBlock *guest = &judgement->guest.blocks[i];

@@ -25,6 +25,10 @@ struct PropertyContext {
 bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
                      const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* The same of one block of the judged guest: the paragraph names it first. */
+bool property_broken_block(const PropertyContext *context, PropertyId id, unsigned block,
+                           GError **error, const char *format, ...) G_GNUC_PRINTF(5, 6);
+
 /* One case: a file, who reads it, and what is made to go wrong meanwhile. */
 typedef struct LoadCase {
     const SparseFile *file;
@@ -51,8 +55,8 @@ bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
  * acceptance @accepted is true; else *@refusal is the subject's error, to be
  * freed, or NULL if the subject cannot do it. False: a property is broken.
  */
-bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
-                bool *accepted, GError **refusal, GError **error);
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
+                GError **refusal, GError **error);
 
 /* check_load() whole, then in two stages, then compares the two (split=whole). */
 bool check_case(PropertyContext *context, const LoadCase *c, GError **error);
@@ -62,7 +66,6 @@ bool check_ram(PropertyContext *context, const Judgement *judgement, const Subje
                GError **error);
 
 /* Is everything beyond what a refused load may have written as before? */
-bool check_ram_after_refusal(PropertyContext *context, const Judgement *judgement,
-                             GError **error);
+bool check_ram_after_refusal(PropertyContext *context, const Judgement *judgement, GError **error);
 
 #endif

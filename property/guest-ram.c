@@ -78,8 +78,8 @@ static bool set_errno(GError **error, const char *what)
 /* Reserves address space of which all but the middle is inaccessible. */
 static bool arena_reserve(Arena *arena, uint64_t size, GError **error)
 {
-    uint8_t *base = mmap(NULL, size + 2 * GUARD, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *base =
+        mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (base == MAP_FAILED) {
         return set_errno(error, "cannot reserve address space");
@@ -173,8 +173,7 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         block->used_length = guest->blocks[i].used_length;
         block->max_length = guest->blocks[i].max_length;
         block->is_large = block->max_length > GUEST_RAM_SMALL;
-        if (block->is_large ? !prepare_large(block, error)
-                            : !prepare_small(block, before, error)) {
+        if (block->is_large ? !prepare_large(block, error) : !prepare_small(block, before, error)) {
             return false;
         }
     }

@@ -31,7 +31,7 @@ static const Property properties[] = {
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
 };
 
-G_DEFINE_QUARK(pagewise-property-error, property_error)
+G_DEFINE_QUARK(pagewise - property - error, property_error)
 
 const char *property_id_name(PropertyId id)
 {
@@ -74,17 +74,37 @@ const PropertyStats *property_context_stats(const PropertyContext *context)
     return &context->stats;
 }
 
+static bool set_broken(const PropertyContext *context, PropertyId id, GError **error,
+                       const char *block, const char *format, va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf(format, args);
+
+    g_set_error(error, PROPERTY_ERROR, id, "property %s, subject %s: %s%s", id_names[id],
+                context->subject->name, block, text);
+    return false;
+}
+
 bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
                      const char *format, ...)
 {
     va_list args;
-    g_autofree char *text = NULL;
 
     va_start(args, format);
-    text = g_strdup_vprintf(format, args);
+    set_broken(context, id, error, "", format, args);
     va_end(args);
-    g_set_error(error, PROPERTY_ERROR, id, "property %s, subject %s: %s", id_names[id],
-                context->subject->name, text);
+    return false;
+}
+
+bool property_broken_block(const PropertyContext *context, PropertyId id, unsigned block,
+                           GError **error, const char *format, ...)
+{
+    g_autofree char *idstr = g_strescape(context->judgement.guest.blocks[block].idstr, NULL);
+    g_autofree char *prefix = g_strdup_printf("block '%s', ", idstr);
+    va_list args;
+
+    va_start(args, format);
+    set_broken(context, id, error, prefix, format, args);
+    va_end(args);
     return false;
 }
 
@@ -164,8 +184,7 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = case_of_input(context, &input);
     snapshot_generate(&input.generator, INPUT_MAX_BLOCK_BYTES, context->snapshot, &c.guest);
-    mutations =
-        snapshot_mutate(&input.mutator, MAX_MUTATIONS, context->snapshot, &c.guest, NULL);
+    mutations = snapshot_mutate(&input.mutator, MAX_MUTATIONS, context->snapshot, &c.guest, NULL);
     snapshot_encode(context->snapshot, context->file);
     if (!begin_case(context, &c)) {
         return true;
@@ -186,7 +205,8 @@ static bool has_all_bytes(const SparseFile *a, const SparseFile *b, uint64_t *di
 {
     SparseExtent extent;
 
-    for (uint64_t at = 0; sparse_file_next_data(a, at, &extent); at = extent.offset + extent.length) {
+    for (uint64_t at = 0; sparse_file_next_data(a, at, &extent);
+         at = extent.offset + extent.length) {
         uint8_t buffer[4096];
 
         for (uint64_t done = 0; done < extent.length;) {
@@ -276,8 +296,7 @@ static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
            check_describe(context, context->other_file, &c->guest, error);
 }
 
-bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
-                         GError **error)
+bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
 {
     g_autoptr(GError) refusal = NULL;
     Input input;

@@ -37,13 +37,13 @@ GQuark property_error_quark(void);
 
 /* How often what was checked, so that a test can ask whether anything was. */
 typedef struct PropertyStats {
-    uint64_t executions; /* inputs that were cases */
-    uint64_t accepted;   /* loads */
-    uint64_t refused;    /* loads */
-    uint64_t either;     /* cases of VERDICT_MAY */
-    uint64_t too_large;  /* cases left out: more RAM than one execution may load */
+    uint64_t executions;  /* inputs that were cases */
+    uint64_t accepted;    /* loads */
+    uint64_t refused;     /* loads */
+    uint64_t either;      /* cases of VERDICT_MAY */
+    uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
-    uint64_t pages;      /* guest pages whose bytes were compared with the file's */
+    uint64_t pages;       /* guest pages whose bytes were compared with the file's */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */

@@ -4,8 +4,7 @@
 
 #include <errno.h>
 
-static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t length,
-                                   uint64_t offset)
+static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t length, uint64_t offset)
 {
     SparseReader *self = (SparseReader *)reader;
     SubjectCost *cost = self->cost;

@@ -137,9 +137,8 @@ static SubjectStatus names_a_wrong_rule(SubjectLoad *load, GError **error)
 static SubjectStatus names_no_offset(SubjectLoad *load, GError **error)
 {
     SubjectStatus status = right()->load_file(load, error);
-    g_autofree char *rule = status == SUBJECT_REFUSED
-                                ? g_strdup(g_strrstr((*error)->message, "(rule "))
-                                : NULL;
+    g_autofree char *rule =
+        status == SUBJECT_REFUSED ? g_strdup(g_strrstr((*error)->message, "(rule ")) : NULL;
 
     return rule ? refuse(error, rule) : status;
 }
@@ -203,8 +202,9 @@ static SubjectStatus resizes_in_one_stage_only(SubjectLoad *load, GError **error
         const GuestBlock *block = &load->guest->blocks[i];
 
         if (load->stages == SUBJECT_SPLIT && load->blocks[i].used_length != block->used_length) {
-            g_autofree char *message = g_strdup_printf(
-                "block '%s': used_length at file offset 0x0 (rule R6a)", block->idstr);
+            g_autofree char *message =
+                g_strdup_printf("block '%s': used_length at file offset 0x0 (rule R6a)",
+                                block->idstr);
 
             return refuse(error, message);
         }
@@ -243,11 +243,10 @@ static SubjectStatus header_moves_the_pages(SubjectLoad *load, GError **error)
 }
 
 static SubjectStatus saves_zeroes(const Guest *guest, const SubjectBlock *blocks,
-                                         const char *machine, SparseFile *out, GError **error)
+                                  const char *machine, SparseFile *out, GError **error)
 {
     SubjectBlock changed[GUEST_MAX_BLOCKS];
-    g_autofree uint8_t *copy =
-        g_memdup2(blocks[0].host, guest->blocks[0].used_length + 1);
+    g_autofree uint8_t *copy = g_memdup2(blocks[0].host, guest->blocks[0].used_length + 1);
 
     memcpy(changed, blocks, guest->n_blocks * sizeof(*blocks));
     changed[0].host = copy;
@@ -284,12 +283,10 @@ const BrokenSubject *broken_subjects(unsigned *n)
         LOADS("writes though it refuses", writes_though_it_refuses, PROPERTY_EAGER_MODEL,
               "rule G3"),
         LOADS("accepts everything", accepts_everything, PROPERTY_AGREES, "must be refused"),
-        LOADS("refuses two blocks", refuses_two_blocks, PROPERTY_CLEAN_REJECT,
-              "does not break"),
+        LOADS("refuses two blocks", refuses_two_blocks, PROPERTY_CLEAN_REJECT, "does not break"),
         LOADS("says nothing", says_nothing, PROPERTY_CLEAN_REJECT, "without a message"),
         LOADS("names no rule", names_no_rule, PROPERTY_CLEAN_REJECT, "names no rule"),
-        LOADS("names a wrong rule", names_a_wrong_rule, PROPERTY_CLEAN_REJECT,
-              "does not break"),
+        LOADS("names a wrong rule", names_a_wrong_rule, PROPERTY_CLEAN_REJECT, "does not break"),
         LOADS("names no offset", names_no_offset, PROPERTY_CLEAN_REJECT, "no file offset"),
         LOADS("accepts with an error", accepts_with_an_error, PROPERTY_CLEAN_REJECT,
               "with an error set"),
@@ -298,7 +295,8 @@ const BrokenSubject *broken_subjects(unsigned *n)
         LOADS("allocates what the file says", allocates_what_the_file_says, PROPERTY_BOUNDED,
               "allocated"),
         LOADS("splits otherwise", splits_otherwise, PROPERTY_SPLIT_WHOLE, "in two stages"),
-        LOADS("resizes in one stage only", resizes_in_one_stage_only, PROPERTY_SPLIT_WHOLE, "in two stages"),
+        LOADS("resizes in one stage only", resizes_in_one_stage_only, PROPERTY_SPLIT_WHOLE,
+              "in two stages"),
         LOADS_BLOCK("header drops a bit", header_drops_a_bit, PROPERTY_EAGER_MODEL,
                     "file_bmap has the bit clear"),
         LOADS_BLOCK("header adds a bit", header_adds_a_bit, PROPERTY_EAGER_MODEL,

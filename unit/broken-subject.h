@@ -9,8 +9,8 @@
 #include "property/property.h"
 
 typedef struct BrokenSubject {
-    Subject subject; /* name: what is wrong with it */
-    InputKind kind;  /* inputs that bring it out */
+    Subject subject;     /* name: what is wrong with it */
+    InputKind kind;      /* inputs that bring it out */
     PropertyId property; /* the one that must notice */
     const char *message; /* a part of the paragraph that must be there */
 } BrokenSubject;

@@ -58,8 +58,7 @@ static void test_corpora_are_small_and_used(void **state)
     (void)state;
     for (unsigned i = 0; i < G_N_ELEMENTS(corpora); i++) {
         const Property *property = property_for_kind(corpora[i].kind);
-        g_autofree char *path =
-            g_strdup_printf("%s/fuzz-%s", PAGEWISE_CORPUS_DIR, property->name);
+        g_autofree char *path = g_strdup_printf("%s/fuzz-%s", PAGEWISE_CORPUS_DIR, property->name);
         g_autoptr(PropertyContext) context = property_context_new(subject_reference());
         const PropertyStats *stats = property_context_stats(context);
         uint64_t files = 0;

@@ -65,7 +65,8 @@ static void test_no_room(void **state)
 
 static size_t make_choices(uint8_t *data, const char *generator, const char *mutator)
 {
-    InputHeader header = { .version = INPUT_VERSION, .kind = INPUT_LAYOUT,
+    InputHeader header = { .version = INPUT_VERSION,
+                           .kind = INPUT_LAYOUT,
                            .generator_size = { strlen(generator) } };
 
     memcpy(data, &header, sizeof(header));

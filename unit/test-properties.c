@@ -184,8 +184,7 @@ static void test_each_fault_is_noticed(void **state)
             !strstr(error->message, table[i].message) ||
             !strstr(error->message, table[i].subject.name) ||
             !strstr(error->message, property_id_name(table[i].property))) {
-            fail_msg("a subject that %s was noticed as: %s", table[i].subject.name,
-                     error->message);
+            fail_msg("a subject that %s was noticed as: %s", table[i].subject.name, error->message);
         }
     }
 }
@@ -197,8 +196,7 @@ static SubjectStatus bears_a_grudge(SubjectLoad *load, GError **error)
     SubjectStatus status = subject_reference()->load_file(load, error);
 
     if (offended && status == SUBJECT_ACCEPTED) {
-        g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                            "no: offset 0x0 (rule R8)");
+        g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "no: offset 0x0 (rule R8)");
         status = SUBJECT_REFUSED;
     }
     offended = status == SUBJECT_REFUSED;
@@ -273,7 +271,9 @@ static void test_results_are_repeatable(void **state)
 static void test_other_inputs_are_left_alone(void **state)
 {
     static const uint8_t wrong[][4] = {
-        { 0, INPUT_STREAM }, { INPUT_VERSION + 1, INPUT_STREAM }, { INPUT_VERSION, 0 },
+        { 0, INPUT_STREAM },
+        { INPUT_VERSION + 1, INPUT_STREAM },
+        { INPUT_VERSION, 0 },
         { INPUT_VERSION, 200 },
     };
     g_autoptr(PropertyContext) context = property_context_new(subject_reference());

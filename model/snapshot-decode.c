@@ -16,7 +16,7 @@
 
 #define MAX_LITERAL_BYTES (256U * 1024 * 1024)
 #define MAX_TAIL_BYTES (16U * 1024 * 1024)
-#define MAX_POKES 4096
+#define MAX_TAIL_GAP 65536 /* beyond such a hole, bytes are pokes */
 #define CHUNK_SIZE 4096
 
 G_DEFINE_QUARK(pagewise-snapshot-error-quark, snapshot_error)
@@ -137,9 +137,10 @@ static uint64_t second_list_length(Decoder *d)
     return length;
 }
 
+/* As a C string (rule C3a). */
 static bool name_is(const SnapshotSubsection *sub, const char *name)
 {
-    return sub->name_length == strlen(name) && memcmp(sub->name, name, sub->name_length) == 0;
+    return strcmp(sub->name, name) == 0;
 }
 
 static bool decode_subsection(Decoder *d)
@@ -385,12 +386,13 @@ static bool decode_blocks(Decoder *d)
     return true;
 }
 
+/* Where the bytes that begin at @from end: the first large hole. */
 static uint64_t end_of_data(const SparseFile *file, uint64_t from)
 {
     SparseExtent extent;
     uint64_t end = from;
 
-    while (sparse_file_next_data(file, end, &extent)) {
+    while (sparse_file_next_data(file, end, &extent) && extent.offset - end <= MAX_TAIL_GAP) {
         end = extent.offset + extent.length;
     }
     return end;
@@ -431,32 +433,42 @@ static void guess_alignment(Snapshot *s)
     }
 }
 
-/* Puts @length bytes of the file at @at where the description says otherwise. */
+/* Puts the file's bytes where the description has others. */
 static bool poke_differences(Decoder *d, uint64_t at, const uint8_t *bytes, const uint8_t *again,
                              size_t length)
 {
-    for (size_t i = 0; i < length; i++) {
-        SnapshotPoke poke = { .offset = at + i };
+    size_t first = 0;
+    size_t end = length;
 
-        if (bytes[i] == again[i]) {
-            continue;
-        }
-        if (d->snapshot->pokes->len >= MAX_POKES) {
-            g_set_error(d->error, SNAPSHOT_ERROR, SNAPSHOT_ERROR_INEXPRESSIBLE,
-                        "the bytes at file offset 0x%" G_GINT64_MODIFIER "x belong to no field "
-                        "and to no page, and there are more than a description holds",
-                        poke.offset);
-            return false;
-        }
-        poke.length = MIN(sizeof(poke.bytes), length - i);
-        memcpy(poke.bytes, bytes + i, poke.length);
-        g_array_append_val(d->snapshot->pokes, poke);
-        i += poke.length - 1;
+    while (first < length && bytes[first] == again[first]) {
+        first++;
     }
+    while (end > first && bytes[end - 1] == again[end - 1]) {
+        end--;
+    }
+    if (first == end) {
+        return true;
+    }
+    d->at = at;
+    if (!take(d, sizeof(SparseExtent) + end - first, "bytes that belong to no field")) {
+        return false;
+    }
+    snapshot_add_poke(d->snapshot, at + first, bytes + first, end - first);
     return true;
 }
 
-/* How many bytes from @at on are surely the same: both are one pattern or fill. */
+/* A pattern or fill of the file where the description has a hole. */
+static bool poke_extent(Decoder *d, SparseExtent extent)
+{
+    d->at = extent.offset;
+    if (!take(d, sizeof(SparseExtent), "bytes that belong to no field")) {
+        return false;
+    }
+    g_array_append_val(d->snapshot->pokes, extent);
+    return true;
+}
+
+/* How many bytes are surely the same: both are one pattern or fill. */
 static uint64_t same_extent(const SparseExtent *a, const SparseExtent *b)
 {
     if (a->offset != b->offset || a->kind != b->kind || a->seed != b->seed ||
@@ -464,6 +476,27 @@ static uint64_t same_extent(const SparseExtent *a, const SparseExtent *b)
         return 0;
     }
     return MIN(a->length, b->length);
+}
+
+/* Compares from @at on, where one of the two has data. Returns how far, or 0 on error. */
+static uint64_t verify_at(Decoder *d, const SparseFile *again, uint64_t at, SparseExtent extent,
+                          const SparseExtent *other)
+{
+    uint8_t bytes[CHUNK_SIZE];
+    uint8_t bytes_again[CHUNK_SIZE];
+    uint64_t length = same_extent(&extent, other);
+
+    if (length > 0) {
+        return length;
+    }
+    if (extent.offset == at && extent.kind != SPARSE_DATA && other->offset > at) {
+        extent.length = MIN(extent.length, other->offset - at);
+        return poke_extent(d, extent) ? extent.length : 0;
+    }
+    length = MIN(sizeof(bytes), sparse_file_size(d->file) - at);
+    read_bytes(d->file, at, bytes, length);
+    read_bytes(again, at, bytes_again, length);
+    return poke_differences(d, at, bytes, bytes_again, length) ? length : 0;
 }
 
 static bool next_in_either(const SparseFile *a, SparseExtent *in_a, const SparseFile *b,
@@ -497,17 +530,10 @@ static bool verify(Decoder *d)
         d->snapshot->file_size = size;
     }
     while (next_in_either(d->file, &extent, again, &other, &at) && at < size) {
-        uint8_t bytes[CHUNK_SIZE];
-        uint8_t bytes_again[CHUNK_SIZE];
-        uint64_t length = same_extent(&extent, &other);
+        uint64_t length = verify_at(d, again, at, extent, &other);
 
         if (length == 0) {
-            length = MIN(sizeof(bytes), size - at);
-            read_bytes(d->file, at, bytes, length);
-            read_bytes(again, at, bytes_again, length);
-            if (!poke_differences(d, at, bytes, bytes_again, length)) {
-                return false;
-            }
+            return false;
         }
         at += length;
     }

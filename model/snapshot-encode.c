@@ -306,13 +306,25 @@ static void extend_over_bitmaps(const Snapshot *snapshot, SparseFile *file)
     }
 }
 
+static void encode_poke(const SparseExtent *poke, SparseFile *file)
+{
+    switch (poke->kind) {
+    case SPARSE_DATA:
+        sparse_file_write(file, poke->offset, poke->data, poke->length);
+        break;
+    case SPARSE_FILL:
+        sparse_file_fill(file, poke->offset, poke->length, poke->seed);
+        break;
+    case SPARSE_PATTERN:
+        sparse_file_pattern(file, poke->offset, poke->length, poke->seed);
+        break;
+    }
+}
+
 static void encode_last_touches(const Snapshot *snapshot, SparseFile *file)
 {
     for (unsigned i = 0; i < snapshot->pokes->len; i++) {
-        const SnapshotPoke *poke = &g_array_index(snapshot->pokes, SnapshotPoke, i);
-
-        sparse_file_write(file, poke->offset, poke->bytes,
-                          MIN(poke->length, sizeof(poke->bytes)));
+        encode_poke(&g_array_index(snapshot->pokes, SparseExtent, i), file);
     }
     if (snapshot->truncate) {
         sparse_file_truncate(file, MIN(snapshot->file_size, INT64_MAX));

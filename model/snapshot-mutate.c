@@ -394,23 +394,6 @@ static bool mutate_alignment(Mutator *m)
     return true;
 }
 
-static bool mutate_bitmap_length(Mutator *m)
-{
-    unsigned index;
-    bool any = pick_block(m, &index);
-    SnapshotBlock *block;
-    uint64_t old;
-
-    if (!any) {
-        return false;
-    }
-    block = snapshot_block(m->snapshot, index);
-    old = block->bitmap_pages;
-    block->bitmap_pages = pick(m, 2) ? old + 64 : old / 2;
-    log_block(m, index, "bitmap_pages", old, block->bitmap_pages);
-    return true;
-}
-
 static void maybe_lay_out(Mutator *m)
 {
     if (pick(m, 4) != 3) {
@@ -430,16 +413,27 @@ static void duplicate_block(Snapshot *snapshot, const SnapshotBlock *from)
     }
 }
 
+static void maybe_keep_total(Mutator *m, uint64_t total)
+{
+    if (pick(m, 4) == 3) {
+        log_value(m, "total (kept)", m->snapshot->total, total);
+        m->snapshot->total = total;
+    }
+}
+
 static bool mutate_duplicate_block(Mutator *m)
 {
     unsigned index;
+    uint64_t total;
 
     if (!pick_block(m, &index) || m->snapshot->blocks->len >= MAX_BLOCKS) {
         return false;
     }
+    total = m->snapshot->total;
     duplicate_block(m->snapshot, snapshot_block(m->snapshot, index));
     mutator_log(m, "block %u doubled", index);
-    maybe_lay_out(m);
+    lay_out(m);
+    maybe_keep_total(m, total);
     return true;
 }
 
@@ -473,10 +467,7 @@ static bool mutate_drop_block(Mutator *m)
     g_ptr_array_remove_index(m->snapshot->blocks, index);
     mutator_log(m, "block %u dropped", index);
     lay_out(m);
-    if (pick(m, 4) == 3) {
-        log_value(m, "total (kept)", m->snapshot->total, total);
-        m->snapshot->total = total;
-    }
+    maybe_keep_total(m, total);
     return true;
 }
 
@@ -791,7 +782,7 @@ static bool mutate_add_page_bits(Mutator *m)
 /* Words that are right but for their flags. */
 static uint64_t other_flags(Mutator *m, uint64_t word)
 {
-    static const uint64_t flags[] = { 0x04, 0x24, 0x10, 0x30, 0x14, 0x08, 0x00, 0x02, 0x40, 0x84,
+    static const uint64_t flags[] = { 0x24, 0x10, 0x30, 0x14, 0x04, 0x08, 0x00, 0x02, 0x40, 0x84,
                                       0x200, 0x20 };
 
     return (word & ~UINT64_C(0x3ff)) | flags[pick(m, G_N_ELEMENTS(flags))];
@@ -954,18 +945,19 @@ static bool mutate_extend(Mutator *m)
 
 static bool mutate_poke(Mutator *m)
 {
-    SnapshotPoke poke = { .offset = interesting_place(m) + interesting_delta(m) };
+    uint64_t offset = interesting_place(m) + interesting_delta(m);
+    unsigned length = 1 + pick(m, 16);
+    uint8_t bytes[16];
 
     if (m->snapshot->pokes->len >= MAX_ITEMS) {
         return false;
     }
-    poke.length = 1 + pick(m, 16);
-    for (unsigned i = 0; i < poke.length; i++) {
-        poke.bytes[i] = choices_u8(m->choices);
+    for (unsigned i = 0; i < length; i++) {
+        bytes[i] = choices_u8(m->choices);
     }
-    g_array_append_val(m->snapshot->pokes, poke);
-    mutator_log(m, "%u bytes put at 0x%" G_GINT64_MODIFIER "x: 0x%02x ...", poke.length,
-                poke.offset, poke.bytes[0]);
+    snapshot_add_poke(m->snapshot, offset, bytes, length);
+    mutator_log(m, "%u bytes put at 0x%" G_GINT64_MODIFIER "x: 0x%02x ...", length, offset,
+                bytes[0]);
     return true;
 }
 
@@ -1043,7 +1035,6 @@ static const Mutation mutations[] = {
     { "bitmap-place", mutate_bitmap_place },
     { "pages-place", mutate_pages_place },
     { "alignment", mutate_alignment },
-    { "bitmap-length", mutate_bitmap_length },
     { "duplicate-block", mutate_duplicate_block },
     { "swap-blocks", mutate_swap_blocks },
     { "drop-block", mutate_drop_block },

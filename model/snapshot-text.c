@@ -221,6 +221,26 @@ static void write_tail(TextWriter *w)
     g_string_append_c(w->out, '\n');
 }
 
+static void write_poke(GString *out, const SparseExtent *poke)
+{
+    g_autofree char *base64 = NULL;
+
+    g_string_append_printf(out, " 0x%" G_GINT64_MODIFIER "x ", poke->offset);
+    if (poke->kind == SPARSE_PATTERN) {
+        g_string_append_printf(out, "pattern %u 0x%" G_GINT64_MODIFIER "x", poke->seed,
+                               poke->length);
+    } else if (poke->kind == SPARSE_FILL) {
+        g_string_append_printf(out, "fill 0x%02x 0x%" G_GINT64_MODIFIER "x", poke->seed & 0xff,
+                               poke->length);
+    } else if (poke->length > 64) {
+        base64 = g_base64_encode(poke->data, poke->length);
+        g_string_append_printf(out, "base64 %s", base64);
+    } else {
+        g_string_append(out, "hex ");
+        append_hex(out, poke->data, poke->length);
+    }
+}
+
 static void write_pokes(TextWriter *w)
 {
     const GArray *pokes = w->snapshot->pokes;
@@ -230,11 +250,10 @@ static void write_pokes(TextWriter *w)
     }
     g_string_append(w->out, "pokes =");
     for (unsigned i = 0; i < pokes->len; i++) {
-        const SnapshotPoke *poke = &g_array_index(pokes, SnapshotPoke, i);
-
-        g_string_append_printf(w->out, "%s 0x%" G_GINT64_MODIFIER "x ", i > 0 ? ";" : "",
-                               poke->offset);
-        append_hex(w->out, poke->bytes, poke->length);
+        if (i > 0) {
+            g_string_append_c(w->out, ';');
+        }
+        write_poke(w->out, &g_array_index(pokes, SparseExtent, i));
     }
     g_string_append_c(w->out, '\n');
 }
@@ -689,18 +708,36 @@ static bool read_tail(TextReader *r)
     return true;
 }
 
+/* "0x40 hex 0102", "0x40 base64 AQI=", "0x40 fill 0xab 4K", "0x40 pattern 7 4K" */
 static bool read_poke(TextReader *r, const char *item)
 {
     g_auto(GStrv) words = split(item, " ");
-    SnapshotPoke poke = { .length = 0 };
+    unsigned n_words = g_strv_length(words);
+    SparseExtent poke = { .kind = SPARSE_PATTERN };
+    uint64_t seed;
+    bool fill;
 
-    g_byte_array_set_size(r->bytes, 0);
-    if (g_strv_length(words) != 2 || !parse_number(words[0], UINT64_MAX, &poke.offset) ||
-        !parse_hex(words[1], r->bytes) || r->bytes->len > sizeof(poke.bytes)) {
+    if (n_words < 3 || !parse_number(words[0], UINT64_MAX, &poke.offset)) {
         return false;
     }
-    poke.length = r->bytes->len;
-    memcpy(poke.bytes, r->bytes->data, poke.length);
+    g_byte_array_set_size(r->bytes, 0);
+    if (n_words == 3) {
+        if (strcmp(words[1], "hex") == 0 ? !parse_hex(words[2], r->bytes)
+                                         : strcmp(words[1], "base64") != 0 ||
+                                               !parse_base64(words[2], r->bytes)) {
+            return false;
+        }
+        snapshot_add_poke(r->snapshot, poke.offset, r->bytes->data, r->bytes->len);
+        return true;
+    }
+    fill = strcmp(words[1], "fill") == 0;
+    if (n_words > 4 || (!fill && strcmp(words[1], "pattern") != 0) ||
+        !parse_number(words[2], fill ? UINT8_MAX : UINT32_MAX, &seed) ||
+        !parse_number(words[3], UINT64_MAX, &poke.length)) {
+        return false;
+    }
+    poke.kind = fill ? SPARSE_FILL : SPARSE_PATTERN;
+    poke.seed = seed;
     g_array_append_val(r->snapshot->pokes, poke);
     return true;
 }
@@ -713,7 +750,8 @@ static bool read_pokes(TextReader *r)
     for (unsigned i = 0; items[i]; i++) {
         if (!read_poke(r, items[i])) {
             return fail(r, SNAPSHOT_GROUP, "pokes",
-                        "'%.60s' is not 'OFFSET BYTES' with 1 to 16 bytes in hexadecimal",
+                        "'%.60s' is not 'OFFSET hex BYTES', 'OFFSET base64 BYTES', 'OFFSET fill "
+                        "BYTE LENGTH' or 'OFFSET pattern SEED LENGTH'",
                         items[i]);
         }
     }

@@ -105,7 +105,7 @@ Snapshot *snapshot_new(void)
     snapshot->capabilities = g_array_new(false, false, sizeof(SnapshotCapability));
     snapshot->blocks = g_ptr_array_new();
     snapshot->tail = g_byte_array_new();
-    snapshot->pokes = g_array_new(false, false, sizeof(SnapshotPoke));
+    snapshot->pokes = g_array_new(false, false, sizeof(SparseExtent));
     snapshot->pool = snapshot_pool_new();
     snapshot_reset(snapshot);
     return snapshot;
@@ -227,6 +227,11 @@ void snapshot_copy(Snapshot *to, const Snapshot *from)
 
         sub->contents = copy_bytes(to, sub->contents, sub->contents_length);
     }
+    for (unsigned i = 0; i < to->pokes->len; i++) {
+        SparseExtent *poke = &g_array_index(to->pokes, SparseExtent, i);
+
+        poke->data = copy_bytes(to, poke->data, poke->length);
+    }
     for (unsigned i = 0; i < from->blocks->len; i++) {
         copy_block(to, snapshot_block(from, i));
     }
@@ -293,6 +298,14 @@ void snapshot_set_machine(Snapshot *snapshot, const void *name, uint32_t length)
         memcpy(snapshot->machine->data, name, length);
     }
     snapshot->machine_length = length;
+}
+
+void snapshot_add_poke(Snapshot *snapshot, uint64_t offset, const void *bytes, size_t length)
+{
+    SparseExtent poke = { .offset = offset, .length = length, .kind = SPARSE_DATA };
+
+    poke.data = copy_bytes(snapshot, bytes, length);
+    g_array_append_val(snapshot->pokes, poke);
 }
 
 static uint8_t *append_be(uint8_t *at, unsigned size, uint64_t value)

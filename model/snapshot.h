@@ -95,13 +95,6 @@ typedef struct SnapshotSubsection {
     const uint8_t *contents;
 } SnapshotSubsection;
 
-/* Bytes put over the encoded file at the end, wherever they hit. */
-typedef struct SnapshotPoke {
-    uint64_t offset;
-    uint8_t length; /* 1..16 */
-    uint8_t bytes[16];
-} SnapshotPoke;
-
 typedef struct SnapshotPool SnapshotPool;
 
 typedef struct Snapshot {
@@ -128,7 +121,11 @@ typedef struct Snapshot {
     GByteArray *tail; /* what follows the START section's footer, verbatim */
     uint64_t page_size; /* the target's page size, bytes: unit of PageRun */
     uint64_t pages_alignment; /* of the last snapshot_layout(), bytes */
-    GArray *pokes;    /* of SnapshotPoke */
+    /*
+     * Of SparseExtent, in no order: put over the encoded file at the end,
+     * wherever they hit. Their data are in the arena.
+     */
+    GArray *pokes;
     bool truncate;    /* cut or extend the file to @file_size at the very end */
     uint64_t file_size;
     SnapshotPool *pool; /* memory kept over a reset */
@@ -167,6 +164,9 @@ void snapshot_add_subsection(Snapshot *snapshot, const char *name, const void *c
                              uint32_t length);
 
 void snapshot_set_machine(Snapshot *snapshot, const void *name, uint32_t length);
+
+/* @bytes are copied. */
+void snapshot_add_poke(Snapshot *snapshot, uint64_t offset, const void *bytes, size_t length);
 
 /* One item of the tail (sections 4 and 10 of the document), appended. */
 void snapshot_append_ram_section(GByteArray *tail, uint8_t type, uint32_t section_id);
@@ -240,7 +240,6 @@ typedef enum SnapshotErrorCode {
     SNAPSHOT_ERROR_REJECTED,    /* the judge refuses the file */
     SNAPSHOT_ERROR_UNSPECIFIED, /* the judge cannot say where RAM is */
     SNAPSHOT_ERROR_TOO_LARGE,   /* too many literal bytes to hold in memory */
-    SNAPSHOT_ERROR_INEXPRESSIBLE, /* too many bytes that belong to no field */
 } SnapshotErrorCode;
 
 #define SNAPSHOT_ERROR snapshot_error_quark()
@@ -248,8 +247,8 @@ GQuark snapshot_error_quark(void);
 
 /*
  * Reads a file that the judge does not reject back into a description whose
- * encoding is the same bytes (verified before it returns). @error
- * (SNAPSHOT_ERROR) where the file is one that a description cannot express.
+ * encoding is the same bytes (verified before it returns; what belongs to no
+ * field and no page becomes a poke). @error: SNAPSHOT_ERROR.
  */
 bool snapshot_decode(const SparseFile *file, const Guest *guest, Snapshot *snapshot,
                      GError **error);

@@ -16,6 +16,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from count import count, outcome
+
 SKIP = re.compile(r"^SKIP .*", re.MULTILINE)
 
 
@@ -23,21 +25,15 @@ def run_ctest(build, arguments):
     report = build / "check.xml"
     report.unlink(missing_ok=True)
     command = ["ctest", "--test-dir", str(build), "--output-on-failure", "--no-tests=error",
+               # What passed may have skipped a part, and says so.
+               "--test-output-size-passed", "200000", "--test-output-size-failed", "200000",
                "--output-junit", str(report), "-j", str(len(os.sched_getaffinity(0))),
                *arguments]
     return subprocess.run(command, check=False).returncode, report
 
 
-def outcome(case):
-    if case.find("skipped") is not None:
-        return "skipped"
-    return "passed" if case.get("status") == "run" and case.find("failure") is None else "failed"
-
-
 def print_totals(cases):
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for case in cases:
-        counts[outcome(case)] += 1
+    counts = count(cases)
     skips = [(case.get("name"), line) for case in cases
              for line in SKIP.findall(case.findtext("system-out") or "")]
     silent = [case.get("name") for case in cases if outcome(case) == "skipped"

@@ -22,9 +22,9 @@ typedef struct Walk {
     const Guest *guest;
     Judgement *judgement;
     uint64_t position;
-    int block; /* whose record is read, index into Guest.blocks, or -1 */
+    int block;                    /* whose record is read, index into Guest.blocks, or -1 */
     bool named[GUEST_MAX_BLOCKS]; /* by a record so far */
-    bool seen_end; /* END of ram */
+    bool seen_end;                /* END of ram */
 } Walk;
 
 /* A field as it was read; @value is 0 for strings. */
@@ -604,8 +604,7 @@ static void judge_pages(Walk *walk, const JudgedBlock *block)
     uint64_t page = find_set_bit(walk->file, block, whole);
 
     if (page != UINT64_MAX) {
-        violate(walk, RULE_P1,
-                &(Field){ "page", block->pages_offset + page * page_size, page });
+        violate(walk, RULE_P1, &(Field){ "page", block->pages_offset + page * page_size, page });
     }
 }
 
@@ -659,8 +658,8 @@ static bool judge_pages_offset(Walk *walk, const MappedRamHeader *header, uint64
 {
     const Field *pages_offset = &header->pages_offset;
     bool is_forward = pages_offset->value >= header->end;
-    bool has_an_end = pages_offset->value <= OFFSET_MAX &&
-                      used_length <= OFFSET_MAX - pages_offset->value;
+    bool has_an_end =
+        pages_offset->value <= OFFSET_MAX && used_length <= OFFSET_MAX - pages_offset->value;
 
     if (pages_offset->value % walk->guest->target_page_size != 0) {
         violate(walk, RULE_H3, pages_offset);

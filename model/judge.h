@@ -54,14 +54,14 @@ typedef struct JudgedBlock {
 
 typedef struct Judgement {
     Verdict verdict;
-    bool ram_unspecified; /* C8, S2, R7b, T4a: nothing is said of RAM */
-    unsigned n_violations; /* further ones are dropped, never the first */
+    bool ram_unspecified;                       /* C8, S2, R7b, T4a: nothing is said of RAM */
+    unsigned n_violations;                      /* further ones are dropped, never the first */
     Violation violations[JUDGE_MAX_VIOLATIONS]; /* in the order of the walk */
-    JudgedBlock blocks[GUEST_MAX_BLOCKS]; /* parallel to Guest.blocks */
-    char machine[256];      /* the file's, cut and NUL-terminated */
-    bool has_x_ignore_shared; /* the capability is listed in the file */
-    uint32_t section_id;    /* of the RAM section */
-    uint64_t total;         /* the first word without its flags, bytes */
+    JudgedBlock blocks[GUEST_MAX_BLOCKS];       /* parallel to Guest.blocks */
+    char machine[256];                          /* the file's, cut and NUL-terminated */
+    bool has_x_ignore_shared;                   /* the capability is listed in the file */
+    uint32_t section_id;                        /* of the RAM section */
+    uint64_t total;                             /* the first word without its flags, bytes */
     uint64_t end;           /* offset where the walk ended: T4: behind the section's
                                name, T5: behind the EOF byte */
     const SparseFile *file; /* borrowed */

@@ -7,6 +7,8 @@
 #ifndef PAGEWISE_MODEL_RULES_H
 #define PAGEWISE_MODEL_RULES_H
 
+/* A line or two for each section of the document. */
+/* clang-format off */
 typedef enum RuleId {
     RULE_F3, RULE_F4, RULE_F5, RULE_F1, RULE_F2,
     RULE_C1, RULE_C2, RULE_C2A, RULE_C2B, RULE_C3, RULE_C3A, RULE_C4, RULE_C5, RULE_C6,
@@ -22,6 +24,7 @@ typedef enum RuleId {
     RULE_T1, RULE_T2, RULE_T2A, RULE_T3, RULE_T4, RULE_T4A, RULE_T5, RULE_T6,
     RULE__MAX,
 } RuleId;
+/* clang-format on */
 
 typedef enum RuleConsequence {
     RULE_DEFINITION,

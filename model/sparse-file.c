@@ -437,8 +437,8 @@ static size_t compare_pattern(const SparseExtent *run, const uint8_t *bytes)
 {
     for (uint64_t done = 0; done < run->length; done += PATTERN_PRIME) {
         size_t length = MIN(run->length - done, PATTERN_PRIME);
-        size_t equal = compare_bytes(pattern_at(run->seed, run->offset + done), bytes + done,
-                                     length);
+        size_t equal =
+            compare_bytes(pattern_at(run->seed, run->offset + done), bytes + done, length);
 
         if (equal < length) {
             return done + equal;
@@ -671,8 +671,7 @@ static void set_io_error(GError **error, int fd, const char *what, uint64_t offs
                 g_strerror(saved_errno));
 }
 
-static bool write_all(int fd, uint64_t offset, const uint8_t *bytes, size_t length,
-                      GError **error)
+static bool write_all(int fd, uint64_t offset, const uint8_t *bytes, size_t length, GError **error)
 {
     size_t done = 0;
 

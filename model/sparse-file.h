@@ -24,8 +24,8 @@ typedef enum SparseKind {
 } SparseKind;
 
 typedef struct SparseExtent {
-    uint64_t offset;     /* bytes from the start of the file */
-    uint64_t length;     /* bytes, never 0 */
+    uint64_t offset; /* bytes from the start of the file */
+    uint64_t length; /* bytes, never 0 */
     SparseKind kind;
     uint32_t seed;       /* SPARSE_PATTERN: seed; SPARSE_FILL: the byte */
     const uint8_t *data; /* SPARSE_DATA: length bytes, see ownership below */

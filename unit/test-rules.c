@@ -52,8 +52,8 @@ static void test_table_is_the_document(void **state)
     RuleId next = 0;
 
     (void)state;
-    assert_true(g_file_get_contents(PAGEWISE_SOURCE_DIR "/docs/mapped-ram-format.md", &text, NULL,
-                                    NULL));
+    assert_true(
+        g_file_get_contents(PAGEWISE_SOURCE_DIR "/docs/mapped-ram-format.md", &text, NULL, NULL));
     lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
         g_auto(GStrv) cells = g_strsplit(*line, "|", -1);

@@ -183,8 +183,21 @@ static void test_compare(void **state)
     assert_int_equal(sparse_file_compare(file, 0, bytes, sizeof(bytes)), pattern_end + 30);
     assert_int_equal(sparse_file_compare(file, 0, bytes, 0), 0);
 
-    const uint64_t spots[] = { 0, 3, 4, 7, 8, 9, 47, 48, 99, 100, 101, 100 + PATTERN_PERIOD - 1,
-                               100 + PATTERN_PERIOD, pattern_end - 1, pattern_end,
+    const uint64_t spots[] = { 0,
+                               3,
+                               4,
+                               7,
+                               8,
+                               9,
+                               47,
+                               48,
+                               99,
+                               100,
+                               101,
+                               100 + PATTERN_PERIOD - 1,
+                               100 + PATTERN_PERIOD,
+                               pattern_end - 1,
+                               pattern_end,
                                pattern_end + 29 };
     for (unsigned i = 0; i < G_N_ELEMENTS(spots); i++) {
         bytes[spots[i]] ^= 0x10;
@@ -394,10 +407,10 @@ static void test_arena(void **state)
 static void test_serial_form_of_each_kind(void **state)
 {
     const uint8_t wanted[] = {
-        0x00, 0x81, 0x01, 3, 'a', 'b', 'c', /* gap 129, 3 bytes */
-        0x01, 0, 0x80, 0x02, 0xee,          /* 256 bytes of 0xee right behind it */
-        0x06, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, /* one block of pattern */
-        0x07, 0x80, 0x80, 0x80, 0x80, 0x01, /* a hole of 1 TiB */
+        0x00, 0x81, 0x01, 3,    'a',  'b',  'c',        /* gap 129, 3 bytes */
+        0x01, 0,    0x80, 0x02, 0xee,                   /* 256 bytes of 0xee right behind it */
+        0x06, 0,    1,    0xff, 0xff, 0xff, 0xff, 0x0f, /* one block of pattern */
+        0x07, 0x80, 0x80, 0x80, 0x80, 0x01,             /* a hole of 1 TiB */
     };
     g_autoptr(SparseFile) file = sparse_file_new();
 
@@ -429,6 +442,7 @@ typedef struct DecodeCase {
 #define SAME NULL, 0
 #define MAX_VARINT "\xff\xff\xff\xff\xff\xff\xff\xff\xff"
 
+/* clang-format off */
 static const DecodeCase decode_cases[] = {
     { BYTES(""), 0, 0, SAME },
     /* Every op alone, and cut off after the gap and after the length. */
@@ -475,6 +489,7 @@ static const DecodeCase decode_cases[] = {
     { BYTES("\7\x80\x80\x80\x80\x80\x80\x80\x04"), END_MAX, 0,
       BYTES("\3" "\xff\xff\xff\xff\xff\xff\xff\xff\x7f") },
 };
+/* clang-format on */
 
 static void test_decode_of_anything(void **state)
 {

@@ -36,8 +36,9 @@ endfunction()
 
 # A target that only says why it cannot do its work here, and fails.
 function(pagewise_command_unavailable target reason)
-  pagewise_command(${target} COMMAND ${CMAKE_COMMAND} -E echo "${target}: ${reason}"
-                   COMMAND ${CMAKE_COMMAND} -E false)
+  add_custom_target(${target}
+    COMMAND ${CMAKE_COMMAND} -E echo "${target}: ${reason}"
+    COMMAND ${CMAKE_COMMAND} -E false VERBATIM)
 endfunction()
 
 pagewise_programs(${PROJECT_SOURCE_DIR} programs)

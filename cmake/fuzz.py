@@ -268,7 +268,7 @@ def describe_status(status):
 
 
 def select_paragraph(lines):
-    """From the first line that is not the fuzzer's chatter to SUMMARY."""
+    """Without the fuzzer's chatter; of a property's failure, its words alone."""
     chatter = re.compile(r"^(INFO:|Running:|\S+: Running|Dictionary:|WARNING: Failed to|"
                          r"CRASH_MIN:|#\d+\s|==\d+== *$)|^\s*$")
     for end, line in enumerate(lines):
@@ -276,6 +276,10 @@ def select_paragraph(lines):
             lines = lines[:end + 1]
             break
     kept = [line for line in lines if not chatter.match(line)]
+    if any(line.startswith("pagewise: ") for line in kept):
+        aborted = [number for number, line in enumerate(kept)
+                   if "ERROR: libFuzzer: deadly signal" in line]
+        kept = kept[:aborted[0]] if aborted else kept
     if len(kept) > PARAGRAPH_LINES:
         kept = kept[:PARAGRAPH_LINES - 1] + ["..."]
     return kept
@@ -294,6 +298,7 @@ class Display:
         self.interval = 0.5 if self.live else max(targets[0].seconds / 6, 5)
         self.next = 0.0
         self.drawn = 0
+        self.shown = {target.stem: "waiting" for target in targets}  # its last state
 
     def line(self, target):
         if target.state == "fuzzing":
@@ -313,8 +318,9 @@ class Display:
             self.draw_live()
         else:
             for target in self.targets:
-                if target.state != "waiting":
+                if target.state == "fuzzing" or target.state != self.shown.get(target.stem):
                     print(self.line(target), file=self.out)
+                self.shown[target.stem] = target.state
         self.out.flush()
 
     def draw_live(self):
@@ -331,8 +337,7 @@ class Display:
             print(self.HEAD, file=self.out, flush=True)
 
     def finish(self):
-        if self.live:
-            self.tick(force=True)
+        self.tick(force=True)
 
 
 def verdict(target, interrupted):

@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 
 static void crash(void)
 {
-    fprintf(stderr, "misbehaving-target: property safe: block 'pc.ram', page 17\n");
+    fprintf(stderr, "pagewise: property safe: block 'pc.ram', page 17\n");
     abort();
 }
 

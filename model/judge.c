@@ -25,6 +25,10 @@ typedef struct Walk {
     int block;                    /* whose record is read, index into Guest.blocks, or -1 */
     bool named[GUEST_MAX_BLOCKS]; /* by a record so far */
     bool seen_end;                /* END of ram */
+    /* Bytes of the file: fields are small and stand side by side. */
+    uint64_t window_offset;
+    size_t window_length;
+    uint8_t window[64];
 } Walk;
 
 /* A field as it was read; @value is 0 for strings. */
@@ -98,12 +102,31 @@ static bool has_bytes(const Walk *walk, uint64_t length)
     return walk->position <= size && length <= size - walk->position;
 }
 
+/* The next @length bytes, which the file has and the window can hold. */
+static const uint8_t *move_window(Walk *walk, size_t length)
+{
+    uint64_t skip = walk->position - walk->window_offset;
+
+    if (walk->position < walk->window_offset || skip > walk->window_length ||
+        length > walk->window_length - skip) {
+        walk->window_offset = walk->position;
+        walk->window_length =
+            sparse_file_read(walk->file, walk->position, walk->window, sizeof(walk->window));
+        skip = 0;
+    }
+    return walk->window + skip;
+}
+
 static bool read_bytes(Walk *walk, const char *name, void *buffer, size_t length)
 {
     if (!has_bytes(walk, length)) {
         return end_walk(walk, RULE_F4, &(Field){ name, walk->position, 0 });
     }
-    sparse_file_read(walk->file, walk->position, buffer, length);
+    if (length <= sizeof(walk->window)) {
+        memcpy(buffer, move_window(walk, length), length);
+    } else {
+        sparse_file_read(walk->file, walk->position, buffer, length);
+    }
     walk->position += length;
     return true;
 }
@@ -120,15 +143,19 @@ static bool skip_bytes(Walk *walk, const char *name, uint64_t length)
 /* F3: u8, be16, be32, be64 by @size, 1 to 8 bytes. */
 static bool read_number(Walk *walk, const char *name, unsigned size, Field *field)
 {
-    uint8_t bytes[8];
+    const uint8_t *bytes;
+    uint64_t value = 0;
 
     *field = (Field){ .name = name, .offset = walk->position };
-    if (!read_bytes(walk, name, bytes, size)) {
-        return false;
+    if (!has_bytes(walk, size)) {
+        return end_walk(walk, RULE_F4, field);
     }
+    bytes = move_window(walk, size);
     for (unsigned i = 0; i < size; i++) {
-        field->value = field->value << 8 | bytes[i];
+        value = value << 8 | bytes[i];
     }
+    walk->position += size;
+    field->value = value;
     return true;
 }
 

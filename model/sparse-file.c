@@ -24,8 +24,8 @@
 #define BLOCK_SHIFT 12
 #define BLOCK_SIZE (1u << BLOCK_SHIFT)
 
-#define IO_SIZE (64 * 1024)
-#define ARENA_CHUNK_MIN (64 * 1024)
+#define IO_SIZE ((size_t)64 * 1024)
+#define ARENA_CHUNK_MIN ((size_t)64 * 1024)
 
 typedef struct ArenaChunk {
     size_t size;
@@ -687,9 +687,9 @@ static bool write_all(int fd, uint64_t offset, const uint8_t *bytes, size_t leng
     return true;
 }
 
-static bool extent_to_fd(const SparseFile *file, const SparseExtent *extent, int fd,
-                         uint8_t *buffer, GError **error)
+static bool extent_to_fd(const SparseFile *file, const SparseExtent *extent, int fd, GError **error)
 {
+    uint8_t buffer[IO_SIZE];
     uint64_t offset = extent->offset;
 
     while (offset < extent_end(extent)) {
@@ -706,8 +706,6 @@ static bool extent_to_fd(const SparseFile *file, const SparseExtent *extent, int
 
 bool sparse_file_to_fd(const SparseFile *file, int fd, GError **error)
 {
-    g_autofree uint8_t *buffer = g_malloc(IO_SIZE);
-
     /* First to nothing: what stood in the file must not shine through holes. */
     if (ftruncate(fd, 0) < 0 || ftruncate(fd, file->size) < 0) {
         set_io_error(error, fd, "setting the end", file->size);
@@ -717,7 +715,7 @@ bool sparse_file_to_fd(const SparseFile *file, int fd, GError **error)
         const SparseExtent *extent = &file->extents[i];
         bool is_zero = extent->kind == SPARSE_FILL && extent->seed == 0;
 
-        if (!is_zero && !extent_to_fd(file, extent, fd, buffer, error)) {
+        if (!is_zero && !extent_to_fd(file, extent, fd, error)) {
             return false;
         }
     }
@@ -781,7 +779,7 @@ static void seek_data(int fd, uint64_t offset, uint64_t size, uint64_t *begin, u
 static bool append_from_fd(SparseFile *file, int fd, uint64_t offset, uint64_t end,
                            uint64_t *max_data, GError **error)
 {
-    g_autofree uint8_t *buffer = g_malloc(IO_SIZE);
+    uint8_t buffer[IO_SIZE];
 
     while (offset < end) {
         ssize_t n = TEMP_FAILURE_RETRY(pread(fd, buffer, MIN(IO_SIZE, end - offset), offset));

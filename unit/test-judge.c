@@ -275,6 +275,14 @@ static void idstr_with_nul(Plan *plan)
     plan->records[0].idstr_length = 5;
 }
 
+static void idstr_of_200(Plan *plan)
+{
+    memset(long_name, 'i', sizeof(long_name) - 1);
+    memcpy(plan->guest.blocks[0].idstr, long_name, 200);
+    plan->records[0].idstr = long_name;
+    plan->records[0].idstr_length = 200;
+}
+
 static void block_named_twice(Plan *plan)
 {
     plan_add_record(plan, "ram", 0x2000);
@@ -683,6 +691,7 @@ static const JudgeCase cases[] = {
 
     /* 6. A block record */
     { "two blocks", two_blocks, .verdict = VERDICT_ACCEPT },
+    { "R3: a long one", idstr_of_200, .verdict = VERDICT_ACCEPT },
     { "R3", another_block, .verdict = VERDICT_REJECT, .n_violations = 1,
       .wanted = { RULE_R3, -1, "idstr", AT_EOS, 0,
         "idstr 'r\\\"m' at file offset 0x3000: is no block of the guest (rule R3)" } },
@@ -1156,14 +1165,14 @@ static void test_other_page_sizes(void **state)
     plan_standard(&plan);
     plan.guest.target_page_size = 1024;
     plan.records[0].page_size = 1024;
-    plan.records[0].used_length = 65 * 1024;
-    plan.guest.blocks[0].used_length = plan.guest.blocks[0].max_length = 65 * 1024;
-    plan.total = 65 * 1024 + 4;
+    plan.records[0].used_length = 65ull * 1024;
+    plan.guest.blocks[0].used_length = plan.guest.blocks[0].max_length = 65ull * 1024;
+    plan.total = 65ull * 1024 + 4;
     judge_plan(&plan, file, &judgement);
     assert_int_equal(judgement.verdict, VERDICT_ACCEPT);
     assert_int_equal(judgement.blocks[0].pages, 65);
     assert_int_equal(judgement.blocks[0].bitmap_length, 16);
-    assert_int_equal(judgement.total, 65 * 1024);
+    assert_int_equal(judgement.total, 65ull * 1024);
 
     /* 0x200 is a flag of all targets, 0x400 is a part of total with small pages only. */
     plan.total += 0x200;
@@ -1331,7 +1340,8 @@ static void test_next_page_across_extents(void **state)
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 1032 * 8 + 8), 5000 * 8 + 4);
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 5000 * 8 + 5), 5001 * 8 + 4);
     assert_in_range(judgement_next_page_in_file(&judgement, 0, 5001 * 8 + 5), pages - 8, pages - 1);
-    assert_page(&judgement, 0, 5001 * 8 + 4, PAGE_FROM_FILE, (1ull << 26) + (5001 * 8 + 4) * 4096);
+    assert_page(&judgement, 0, 5001 * 8 + 4, PAGE_FROM_FILE,
+                (1ull << 26) + (5001ull * 8 + 4) * 4096);
 
     /* A set bit in bytes behind the bitmap, as a fill that begins within it. */
     sparse_file_punch(file, AT_BITMAP, pages / 8);
@@ -1495,12 +1505,12 @@ static void test_hostile_bitmaps(void **state)
     assert_judged_at_once("pattern", file, &plan.guest, VERDICT_ACCEPT);
 
     /* P1 names the first page that is not there. */
-    sparse_file_truncate(file, (1ull << 38) + 100 * 4096 + 4095);
+    sparse_file_truncate(file, (1ull << 38) + 100ull * 4096 + 4095);
     sparse_file_fill(file, AT_BITMAP, pages / 8, 0xff);
     judge_file(file, &plan.guest, &judgement);
     assert_judged("P1", &judgement, VERDICT_REJECT, 2,
                   &(Wanted){
-                      RULE_P1, 0, "page", (1ull << 38) + 100 * 4096, 100,
+                      RULE_P1, 0, "page", (1ull << 38) + 100ull * 4096, 100,
                       "block 'ram': page 0x64 at file offset 0x4000064000: lies wholly or in part "
                       "beyond the end of the file 0x4000064fff (rule P1)" });
 }

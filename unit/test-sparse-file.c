@@ -18,8 +18,9 @@
 #include <unistd.h>
 
 #define END_MAX ((uint64_t)INT64_MAX)
+#define BLOCK ((uint64_t)4096)
 #define TIB (1ull << 40)
-#define PATTERN_PERIOD 65521
+#define PATTERN_PERIOD ((size_t)65521)
 
 static void assert_bytes(const SparseFile *file, uint64_t offset, const char *hex)
 {
@@ -226,13 +227,13 @@ static void test_pattern_promises(void **state)
 
     sparse_file_read(file, 0, bytes, PATTERN_PERIOD + 8);
     assert_null(memchr(bytes, 0, PATTERN_PERIOD));
-    for (unsigned i = 0; i < PATTERN_PERIOD; i++) {
+    for (size_t i = 0; i < PATTERN_PERIOD; i++) {
         memcpy(windows + 8 * i, bytes + i, 8);
         assert_int_equal(sparse_pattern(0, i), bytes[i]);
     }
     /* No 8 bytes occur twice in a period, which is a prime: no page does. */
     qsort(windows, PATTERN_PERIOD, 8, compare_windows);
-    for (unsigned i = 1; i < PATTERN_PERIOD; i++) {
+    for (size_t i = 1; i < PATTERN_PERIOD; i++) {
         assert_memory_not_equal(windows + 8 * (i - 1), windows + 8 * i, 8);
     }
     assert_memory_equal(bytes, bytes + PATTERN_PERIOD, 8);
@@ -466,8 +467,8 @@ static const DecodeCase decode_cases[] = {
     { BYTES("\3\1\1\1\1\1"), 1, 0, BYTES("\3\1") },
     { BYTES("\1\1\1\7\3\0"), 2, 1, BYTES("\1\1\1\7") },
     /* Blocks, only where gap and length are whole blocks. */
-    { BYTES("\5\1\2\7"), 3 * 4096, 2 * 4096, SAME },
-    { BYTES("\1\x80\x20\x80\x20\7"), 2 * 4096, 4096, BYTES("\5\1\1\7") },
+    { BYTES("\5\1\2\7"), 3 * BLOCK, 2 * BLOCK, SAME },
+    { BYTES("\1\x80\x20\x80\x20\7"), 2 * BLOCK, 4096, BYTES("\5\1\1\7") },
     { BYTES("\1\1\x80\x20\7"), 4097, 4096, SAME },
     { BYTES("\1\x80\x20\1\7"), 4097, 1, SAME },
     { BYTES("\3\x80\x20"), 4096, 0, BYTES("\7\1") },
@@ -559,8 +560,8 @@ static void test_fd_round_trip(void **state)
     (void)state;
     assert_int_equal(pwrite(fd, "old content", 11, 5000), 11);
     sparse_file_write(file, 1, "head", 4);
-    sparse_file_fill(file, 4096, 3 * 4096, 0x33);
-    sparse_file_fill(file, 4 * 4096, 4096, 0x34);
+    sparse_file_fill(file, 4096, 3 * BLOCK, 0x33);
+    sparse_file_fill(file, 4 * BLOCK, 4096, 0x34);
     sparse_file_fill(file, 1 << 20, 1 << 30, 0);
     sparse_file_pattern(file, TIB / 2, 100000, 5);
     sparse_file_fill(file, TIB - 3, 3, 0x77);
@@ -574,9 +575,9 @@ static void test_fd_round_trip(void **state)
     assert_null(error);
     assert_int_equal(sparse_file_size(back), TIB);
     assert_extent(back, 0, 0, 4096, SPARSE_DATA);
-    assert_extent(back, 4096, 4096, 3 * 4096, SPARSE_FILL);
-    assert_extent(back, 4 * 4096, 4 * 4096, 4096, SPARSE_FILL);
-    assert_true(sparse_file_next_data(back, 5 * 4096, &extent));
+    assert_extent(back, 4096, 4096, 3 * BLOCK, SPARSE_FILL);
+    assert_extent(back, 4 * BLOCK, 4 * BLOCK, 4096, SPARSE_FILL);
+    assert_true(sparse_file_next_data(back, 5 * BLOCK, &extent));
     assert_int_equal(extent.offset, TIB / 2);
     for (uint64_t offset = 0; offset < 100000; offset += 5) {
         sparse_file_read(file, TIB / 2 + offset, before, sizeof(before));

@@ -36,9 +36,13 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"/]+)/')
 
 
 def tracked_files(source):
-    names = subprocess.run(["git", "-C", str(source), "ls-files", "-z"], check=True,
-                           capture_output=True, text=True).stdout.split("\0")
-    return [Path(name) for name in names if name and (source / name).is_file()]
+    # Whoever owns the work tree: CI often checks out as another user.
+    result = subprocess.run(["git", "-c", f"safe.directory={source.resolve()}", "-C", str(source),
+                             "ls-files", "-z"], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        sys.exit(f"format-check: git cannot list the files: {result.stderr.strip()}")
+    return [Path(name) for name in result.stdout.split("\0")
+            if name and (source / name).is_file()]
 
 
 def check_text(name, text):

@@ -72,33 +72,41 @@ static bool read_machine(const MigrationIncomingState *mis, LoaderStream *f, Loa
         return false;
     }
     kept = MIN(length, sizeof(summary->machine) - 1);
+    if (!loader_stream_skip(f, "machine name", length, error)) {
+        return false;
+    }
     if (!mis->machine && length > kept) {
         at.field = "machine name length";
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C2b", at, length,
                                  "is over 255");
-    }
-    if (!loader_stream_skip(f, "machine name", length, error)) {
-        return false;
     }
     loader_stream_seek(f, f->position - length);
     if (!loader_stream_bytes(f, "machine name", summary->machine, kept, error)) {
         return false;
     }
     summary->machine[kept] = '\0';
-    if (mis->machine &&
-        !check_machine(mis->machine, at, summary->machine, kept, length, error)) {
+    if (mis->machine && !check_machine(mis->machine, at, summary->machine, kept, length, error)) {
         return false;
     }
     return loader_stream_skip(f, "machine name", length - kept, error);
 }
 
-typedef struct Capabilities {
-    bool x_ignore_shared;
-    bool mapped_ram;
-} Capabilities;
+/* Nobody has to read more names than that, rule C8. */
+#define MAX_CAPABILITIES 255
 
-static bool read_capability(const MigrationIncomingState *mis, LoaderStream *f,
-                            Capabilities *capabilities, GError **error)
+/* What the subsections said; judged when the last one has been read. */
+typedef struct Configuration {
+    unsigned seen;     /* bit i: subsections[i] was there */
+    FieldAt count_at;  /* where the number of capabilities is */
+    uint32_t count;    /* of capabilities */
+    bool mapped_ram;   /* is listed */
+    FieldAt shared_at; /* where x-ignore-shared is listed */
+    bool x_ignore_shared;
+    FieldAt page_bits_at; /* where target-page-bits is, if it is there */
+    uint32_t page_bits;
+} Configuration;
+
+static bool read_capability(LoaderStream *f, Configuration *configuration, GError **error)
 {
     FieldAt at = loader_stream_field(f, "capability", f->position);
     char name[LOADER_STREAM_STR8_SIZE];
@@ -109,9 +117,10 @@ static bool read_capability(const MigrationIncomingState *mis, LoaderStream *f,
         return false;
     }
     if (name_is(name, length, "x-ignore-shared")) {
-        listed = &capabilities->x_ignore_shared;
+        listed = &configuration->x_ignore_shared;
+        configuration->shared_at = at;
     } else if (name_is(name, length, "mapped-ram")) {
-        listed = &capabilities->mapped_ram;
+        listed = &configuration->mapped_ram;
     } else {
         return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C8", at, name,
                                       "is neither 'x-ignore-shared' nor 'mapped-ram'");
@@ -121,75 +130,45 @@ static bool read_capability(const MigrationIncomingState *mis, LoaderStream *f,
                                       "is listed twice");
     }
     *listed = true;
-    if (capabilities->x_ignore_shared && !mis->x_ignore_shared && !mis->x_ignore_shared_auto) {
-        return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_MISMATCH, "C7", at, name,
-                                      "is off in the guest");
-    }
     return true;
 }
 
-static bool read_capabilities(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
-                              GError **error)
+static bool read_capabilities(LoaderStream *f, Configuration *configuration, GError **error)
 {
-    FieldAt at = loader_stream_field(f, "number of capabilities", f->position);
-    Capabilities capabilities = { false, false };
-    uint32_t count;
     uint32_t i;
 
-    if (!loader_stream_be32(f, at.field, &count, error)) {
+    configuration->count_at = loader_stream_field(f, "number of capabilities", f->position);
+    if (!loader_stream_be32(f, configuration->count_at.field, &configuration->count, error)) {
         return false;
     }
-    /* Ends after three at most, whatever @count is: the third breaks C8. */
-    for (i = 0; i < count; i++) {
-        if (!read_capability(mis, f, &capabilities, error)) {
+    if (configuration->count > MAX_CAPABILITIES) {
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C8", configuration->count_at,
+                                 configuration->count, "is over %d", MAX_CAPABILITIES);
+    }
+    for (i = 0; i < configuration->count; i++) {
+        if (!read_capability(f, configuration, error)) {
             return false;
         }
     }
-    if (!capabilities.mapped_ram) {
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C6", at, count,
-                                 "'mapped-ram' is not among them");
-    }
-    summary->has_x_ignore_shared = capabilities.x_ignore_shared;
-    if (mis->x_ignore_shared_auto) {
-        mis->x_ignore_shared = capabilities.x_ignore_shared;
-    }
-    if (mis->x_ignore_shared && !capabilities.x_ignore_shared) {
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, "C7", at, count,
-                                 "'x-ignore-shared' is not among them, but on in the guest");
-    }
     return true;
 }
 
-static bool read_target_page_bits(MigrationIncomingState *mis, LoaderStream *f,
-                                  LoadSummary *summary, GError **error)
+static bool read_target_page_bits(LoaderStream *f, Configuration *configuration, GError **error)
 {
-    FieldAt at = loader_stream_field(f, "target-page-bits", f->position);
-    uint32_t bits;
-
-    (void)summary;
-    if (!loader_stream_be32(f, at.field, &bits, error)) {
-        return false;
-    }
-    if (bits > 63 || UINT64_C(1) << bits != mis->target_page_size) {
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, "C9", at, bits,
-                                 "is not the log2 of the target's page size 0x%" PRIx64,
-                                 mis->target_page_size);
-    }
-    return true;
+    configuration->page_bits_at = loader_stream_field(f, "target-page-bits", f->position);
+    return loader_stream_be32(f, configuration->page_bits_at.field, &configuration->page_bits,
+                              error);
 }
 
-static bool read_uuid(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
-                      GError **error)
+static bool read_uuid(LoaderStream *f, Configuration *configuration, GError **error)
 {
-    (void)mis;
-    (void)summary;
+    (void)configuration;
     return loader_stream_skip(f, "uuid", 16, error);
 }
 
 typedef struct Subsection {
     const char *name;
-    bool (*read)(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
-                 GError **error);
+    bool (*read)(LoaderStream *f, Configuration *configuration, GError **error);
 } Subsection;
 
 static const Subsection subsections[] = {
@@ -198,20 +177,21 @@ static const Subsection subsections[] = {
     { "configuration/uuid", read_uuid },
 };
 
-#define SUBSECTION_CAPABILITIES (1u << 0) /* in @seen: bit i is subsections[i] */
+/* In Configuration.seen. */
+#define SUBSECTION_CAPABILITIES (1u << 0)
+#define SUBSECTION_TARGET_PAGE_BITS (1u << 1)
 
-static const Subsection *find_subsection(const char *name, size_t length)
+static const Subsection *find_subsection(const char *name)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(subsections); i++) {
-        if (name_is(name, length, subsections[i].name)) {
+        if (strcmp(name, subsections[i].name) == 0) {
             return &subsections[i];
         }
     }
     return NULL;
 }
 
-static bool read_subsection(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
-                            unsigned *seen, GError **error)
+static bool read_subsection(LoaderStream *f, Configuration *configuration, GError **error)
 {
     FieldAt at = loader_stream_field(f, "subsection name", f->position);
     const Subsection *subsection;
@@ -223,18 +203,22 @@ static bool read_subsection(MigrationIncomingState *mis, LoaderStream *f, LoadSu
     if (!loader_stream_str8(f, at.field, name, &length, error)) {
         return false;
     }
-    subsection = find_subsection(name, length);
+    subsection = find_subsection(name);
     if (!subsection) {
         return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C3", at, name,
                                       "is none of configuration/{capabilities,"
                                       "target-page-bits,uuid}");
     }
+    if (strlen(name) != length) {
+        return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_INVALID, "C3a", at, name,
+                                      "is followed by a NUL within its %u bytes", length);
+    }
     bit = 1u << (subsection - subsections);
-    if (*seen & bit) {
+    if (configuration->seen & bit) {
         return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_INVALID, "C4", at, name,
                                       "stands there twice");
     }
-    *seen |= bit;
+    configuration->seen |= bit;
     if (!loader_stream_be32(f, "subsection version", &version, error)) {
         return false;
     }
@@ -243,43 +227,104 @@ static bool read_subsection(MigrationIncomingState *mis, LoaderStream *f, LoadSu
                                  loader_stream_field(f, "subsection version", f->position - 4),
                                  version, "is not %d", QEMU_VM_SUBSECTION_VERSION);
     }
-    return subsection->read(mis, f, summary, error);
+    return subsection->read(f, configuration, error);
 }
 
-/* Leaves the stream behind the first byte that is not SUBSECTION: @type. */
-static bool read_configuration(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
-                               uint8_t *type, GError **error)
+/* Rules C6 and C7. @type_at: where the configuration begins. */
+static bool check_capabilities(MigrationIncomingState *mis, const Configuration *configuration,
+                               FieldAt type_at, LoadSummary *summary, GError **error)
 {
-    FieldAt at = loader_stream_field(f, "type", f->position);
-    unsigned seen = 0;
-
-    if (!loader_stream_u8(f, at.field, type, error)) {
-        return false;
-    }
-    if (*type != QEMU_VM_CONFIGURATION) {
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "C1", at, *type,
-                                 "is not CONFIGURATION 0x%02x", QEMU_VM_CONFIGURATION);
-    }
-    if (!read_machine(mis, f, summary, error)) {
-        return false;
-    }
-    for (;;) {
-        if (!loader_stream_u8(f, "type", type, error)) {
-            return false;
-        }
-        if (*type != QEMU_VM_SUBSECTION) {
-            break;
-        }
-        if (!read_subsection(mis, f, summary, &seen, error)) {
-            return false;
-        }
-    }
-    if (!(seen & SUBSECTION_CAPABILITIES)) {
-        at.field = "configuration";
-        return mapped_ram_refuse_field(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C6", at,
+    if (!(configuration->seen & SUBSECTION_CAPABILITIES)) {
+        type_at.field = "configuration";
+        return mapped_ram_refuse_field(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C6", type_at,
                                        "has no capabilities, so not 'mapped-ram'");
     }
+    if (!configuration->mapped_ram) {
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_UNSUPPORTED, "C6", configuration->count_at,
+                                 configuration->count, "'mapped-ram' is not among them");
+    }
+    if (mis->x_ignore_shared_auto) {
+        mis->x_ignore_shared = configuration->x_ignore_shared;
+    }
+    if (configuration->x_ignore_shared && !mis->x_ignore_shared) {
+        return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_MISMATCH, "C7",
+                                      configuration->shared_at, "x-ignore-shared",
+                                      "is off in the guest");
+    }
+    if (!configuration->x_ignore_shared && mis->x_ignore_shared) {
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, "C7", configuration->count_at,
+                                 configuration->count,
+                                 "'x-ignore-shared' is not among them, but on in the guest");
+    }
+    summary->has_x_ignore_shared = configuration->x_ignore_shared;
     return true;
+}
+
+/* Rule C9. */
+static bool check_target_page_bits(const MigrationIncomingState *mis,
+                                   const Configuration *configuration, GError **error)
+{
+    uint32_t bits = configuration->page_bits;
+
+    if (!(configuration->seen & SUBSECTION_TARGET_PAGE_BITS) ||
+        (bits < 64 && UINT64_C(1) << bits == mis->target_page_size)) {
+        return true;
+    }
+    return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, "C9", configuration->page_bits_at,
+                             bits, "is not the log2 of the target's page size 0x%" PRIx64,
+                             mis->target_page_size);
+}
+
+/* Goes beyond the next byte if it is SUBSECTION; the end of the file is none. */
+static bool next_is_subsection(LoaderStream *f, bool *is_one, GError **error)
+{
+    uint8_t type;
+
+    *is_one = false;
+    if (f->position >= f->reader->size) {
+        return true;
+    }
+    if (!loader_stream_u8(f, "type", &type, error)) {
+        return false;
+    }
+    *is_one = type == QEMU_VM_SUBSECTION;
+    if (!*is_one) {
+        loader_stream_seek(f, f->position - 1);
+    }
+    return true;
+}
+
+/* All subsections, then what they say in all. */
+static bool read_subsections(MigrationIncomingState *mis, LoaderStream *f, FieldAt at,
+                             LoadSummary *summary, GError **error)
+{
+    Configuration configuration = { 0 };
+    bool is_one = true;
+
+    while (is_one) {
+        if (!next_is_subsection(f, &is_one, error) ||
+            (is_one && !read_subsection(f, &configuration, error))) {
+            return false;
+        }
+    }
+    return check_capabilities(mis, &configuration, at, summary, error) &&
+           check_target_page_bits(mis, &configuration, error);
+}
+
+static bool read_configuration(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
+                               GError **error)
+{
+    FieldAt at = loader_stream_field(f, "type", f->position);
+    uint8_t type;
+
+    if (!loader_stream_u8(f, at.field, &type, error)) {
+        return false;
+    }
+    if (type != QEMU_VM_CONFIGURATION) {
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "C1", at, type,
+                                 "is not CONFIGURATION 0x%02x", QEMU_VM_CONFIGURATION);
+    }
+    return read_machine(mis, f, summary, error) && read_subsections(mis, f, at, summary, error);
 }
 
 static bool check_section_type(const LoaderStream *f, uint8_t type, GError **error)
@@ -301,15 +346,16 @@ static bool check_section_type(const LoaderStream *f, uint8_t type, GError **err
     }
 }
 
-/* @type has been read. Leaves the stream at the section's contents. */
-static bool read_section_start(LoaderStream *f, uint8_t type, uint32_t *section_id, GError **error)
+/* Leaves the stream at the section's contents. */
+static bool read_section_start(LoaderStream *f, uint32_t *section_id, GError **error)
 {
     char name[LOADER_STREAM_STR8_SIZE];
     uint32_t value;
     uint8_t length;
+    uint8_t type;
     uint64_t at;
 
-    if (!check_section_type(f, type, error) ||
+    if (!loader_stream_u8(f, "type", &type, error) || !check_section_type(f, type, error) ||
         !loader_stream_be32(f, "section id", section_id, error)) {
         return false;
     }
@@ -374,12 +420,8 @@ static bool read_total(const MigrationIncomingState *mis, LoaderStream *f, LoadS
 bool container_read_start(MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
                           GError **error)
 {
-    uint8_t type;
-
-    return read_file_header(f, error) &&
-           read_configuration(mis, f, summary, &type, error) &&
-           read_section_start(f, type, &summary->section_id, error) &&
-           read_total(mis, f, summary, error);
+    return read_file_header(f, error) && read_configuration(mis, f, summary, error) &&
+           read_section_start(f, &summary->section_id, error) && read_total(mis, f, summary, error);
 }
 
 static bool read_eos(const MigrationIncomingState *mis, LoaderStream *f, GError **error)
@@ -403,8 +445,8 @@ static bool read_eos(const MigrationIncomingState *mis, LoaderStream *f, GError 
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_UNSUPPORTED, "R7b", at, word,
                                  "lists blocks once more, and is not EOS 0x%x", RAM_SAVE_FLAG_EOS);
     default:
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "R7", at, word,
-                                 "is not EOS 0x%x", RAM_SAVE_FLAG_EOS);
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "R7", at, word, "is not EOS 0x%x",
+                                 RAM_SAVE_FLAG_EOS);
     }
 }
 
@@ -475,7 +517,7 @@ static bool walk_device_section(LoaderStream *f, GError **error)
     if (!loader_stream_str8(f, "section name", name, &length, error)) {
         return false;
     }
-    if (name_is(name, length, "ram")) {
+    if (strcmp(name, "ram") == 0) {
         return mapped_ram_refuse_name(error, MAPPED_RAM_ERROR_UNSUPPORTED, "T4a",
                                       loader_stream_field(f, "section name", at), name,
                                       "is loaded already; device state was to begin here");
@@ -535,7 +577,6 @@ static bool walk_to_end(const MigrationIncomingState *mis, LoaderStream *f, Load
 bool container_read_end(const MigrationIncomingState *mis, LoaderStream *f, LoadSummary *summary,
                         GError **error)
 {
-    return read_eos(mis, f, error) &&
-           read_footer(f, summary->section_id, error) &&
+    return read_eos(mis, f, error) && read_footer(f, summary->section_id, error) &&
            walk_to_end(mis, f, summary, error);
 }

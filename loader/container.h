@@ -14,9 +14,9 @@ typedef struct LoadSummary {
     char machine[256];        /* of the file, cut and NUL-terminated */
     bool has_x_ignore_shared; /* the capability is listed in the file */
     uint32_t section_id;
-    uint64_t total;           /* bytes */
-    uint64_t total_offset;    /* file offset of the word that says so */
-    uint64_t end;             /* file offset of the type byte that ended the walk over RAM */
+    uint64_t total;        /* bytes */
+    uint64_t total_offset; /* file offset of the word that says so */
+    uint64_t end;          /* file offset of the type byte that ended the walk over RAM */
 } LoadSummary;
 
 /*

@@ -7,11 +7,11 @@
 
 #include <inttypes.h>
 
-G_DEFINE_QUARK(mapped-ram-error-quark, mapped_ram_error)
+G_DEFINE_QUARK(mapped - ram - error - quark, mapped_ram_error)
 
 static void G_GNUC_PRINTF(6, 0)
-set_error(GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
-          const char *value, const char *format, va_list arguments)
+    set_error(GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
+              const char *value, const char *format, va_list arguments)
 {
     g_autoptr(GString) message = g_string_new(NULL);
 

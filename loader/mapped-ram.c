@@ -80,28 +80,24 @@ static bool check_page_size(const MigrationIncomingState *mis, const LoaderStrea
     if (header->page_size != mis->target_page_size) {
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, rule,
                                  loader_stream_field(f, "page_size", header->at + PAGE_SIZE_AT),
-                                 header->page_size,
-                                 "is not the target's page size 0x%" PRIx64,
+                                 header->page_size, "is not the target's page size 0x%" PRIx64,
                                  mis->target_page_size);
     }
     return true;
 }
 
 /*
- * Each field is checked as soon as it can be: of several broken rules the
- * first in the file is reported, even if the file ends in the next field. With
- * x-ignore-shared it takes the offsets to tell what page_size has to be.
+ * All fields are read before any is looked at but the version: it takes the
+ * offsets to tell what page_size has to be, rule X2.
  */
-static bool mapped_ram_read_header(const MigrationIncomingState *mis, LoaderStream *f,
-                                   MappedRamHeader *header, GError **error)
+static bool mapped_ram_read_header(LoaderStream *f, MappedRamHeader *header, GError **error)
 {
     header->at = f->position;
     return loader_stream_be32(f, "version", &header->version, error) &&
-           check_version(f, header, error) &&
            loader_stream_be64(f, "page_size", &header->page_size, error) &&
-           (mis->x_ignore_shared || check_page_size(mis, f, header, "H2", error)) &&
            loader_stream_be64(f, "bitmap_offset", &header->bitmap_offset, error) &&
-           loader_stream_be64(f, "pages_offset", &header->pages_offset, error);
+           loader_stream_be64(f, "pages_offset", &header->pages_offset, error) &&
+           check_version(f, header, error);
 }
 
 /* Rules H3 to H5. */
@@ -127,30 +123,26 @@ static bool check_pages_offset(const MigrationIncomingState *mis, const LoaderSt
     return true;
 }
 
-/*
- * Rules B4 and B2. After H5 and B4 the bitmap's end cannot overflow: that half
- * of rule B2 is never the first to be broken.
- */
+/* Rules B2 and B4. @bitmap_length is bounded by the block's max_length. */
 static bool check_bitmap_offset(const LoaderStream *f, const MappedRamHeader *header,
                                 uint64_t bitmap_length, GError **error)
 {
     FieldAt at = loader_stream_field(f, "bitmap_offset", header->at + BITMAP_OFFSET_AT);
     uint64_t header_end = header->at + MAPPED_RAM_HDR_SIZE;
 
-    if (header->bitmap_offset < header_end || header->bitmap_offset > header->pages_offset ||
-        bitmap_length > header->pages_offset - header->bitmap_offset) {
+    if (header->bitmap_offset > f->reader->size ||
+        bitmap_length > f->reader->size - header->bitmap_offset) {
+        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_TRUNCATED, "B2", at, header->bitmap_offset,
+                                 "the bitmap's 0x%" PRIx64
+                                 " bytes do not end before the file does, at 0x%" PRIx64,
+                                 bitmap_length, f->reader->size);
+    }
+    if (header->bitmap_offset < header_end ||
+        header->bitmap_offset + bitmap_length > header->pages_offset) {
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "B4", at, header->bitmap_offset,
                                  "the bitmap's 0x%" PRIx64 " bytes are not between the end of "
                                  "the header 0x%" PRIx64 " and pages_offset 0x%" PRIx64,
                                  bitmap_length, header_end, header->pages_offset);
-    }
-    if (header->bitmap_offset + bitmap_length > f->reader->size) {
-        return mapped_ram_refuse(error, MAPPED_RAM_ERROR_TRUNCATED, "B2", at,
-                                 header->bitmap_offset,
-                                 "the bitmap's 0x%" PRIx64 " bytes end at 0x%" PRIx64
-                                 ", but the file at 0x%" PRIx64,
-                                 bitmap_length, header->bitmap_offset + bitmap_length,
-                                 f->reader->size);
     }
     return true;
 }
@@ -218,9 +210,8 @@ static bool check_last_page(const MigrationIncomingState *mis, const LoaderStrea
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_TRUNCATED, "P1",
                                  loader_stream_field(f, "bitmap's bit",
                                                      header->bitmap_offset + page / 8),
-                                 page,
-                                 "its page ends at 0x%" PRIx64 ", but the file at 0x%" PRIx64, end,
-                                 f->reader->size);
+                                 page, "its page ends at 0x%" PRIx64 ", but the file at 0x%" PRIx64,
+                                 end, f->reader->size);
     }
     return true;
 }
@@ -257,7 +248,7 @@ static bool header_stage(const MigrationIncomingState *mis, LoaderStream *f, RAM
     MappedRamHeader header;
 
     if (!check_used_length(mis, block, f->position, length, error) ||
-        !mapped_ram_read_header(mis, f, &header, error)) {
+        !mapped_ram_read_header(f, &header, error)) {
         return false;
     }
     if (mis->x_ignore_shared && header.bitmap_offset == 0 && header.pages_offset == 0) {
@@ -267,8 +258,8 @@ static bool header_stage(const MigrationIncomingState *mis, LoaderStream *f, RAM
     return read_block_in_file(mis, f, block, length, &header, error);
 }
 
-bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream *f,
-                                      RAMBlock *block, uint64_t length, GError **error)
+bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream *f, RAMBlock *block,
+                                      uint64_t length, GError **error)
 {
     const char *outer = f->block;
     bool ok;
@@ -372,8 +363,8 @@ static bool read_ramblock_mapped_ram(const MigrationIncomingState *mis, const RA
     return true;
 }
 
-bool parse_ramblock_mapped_ram_pages(MigrationIncomingState *mis, RAMBlock *block,
-                                     uint64_t length, GError **error)
+bool parse_ramblock_mapped_ram_pages(MigrationIncomingState *mis, RAMBlock *block, uint64_t length,
+                                     GError **error)
 {
     bool ok = true;
 
@@ -455,15 +446,14 @@ static bool read_used_length(const MigrationIncomingState *mis, LoaderStream *f,
     }
     if (*length > remaining) {
         return mapped_ram_refuse(error, MAPPED_RAM_ERROR_INVALID, "R2", at, *length,
-                                 "is greater than 0x%" PRIx64 ", what remains of total",
-                                 remaining);
+                                 "is greater than 0x%" PRIx64 ", what remains of total", remaining);
     }
     return check_used_length(mis, block, at.offset, *length, error);
 }
 
 /* One record up to its MappedRamHeader. NULL with @error if it is refused. */
-static RAMBlock *read_record(const MigrationIncomingState *mis, LoaderStream *f,
-                             uint64_t remaining, uint64_t *length, GError **error)
+static RAMBlock *read_record(const MigrationIncomingState *mis, LoaderStream *f, uint64_t remaining,
+                             uint64_t *length, GError **error)
 {
     RAMBlock *block = read_idstr(mis, f, error);
     uint64_t gpa;
@@ -474,8 +464,7 @@ static RAMBlock *read_record(const MigrationIncomingState *mis, LoaderStream *f,
     }
     f->block = block->idstr;
     ok = read_used_length(mis, f, block, remaining, length, error) &&
-         (!mis->x_ignore_shared ||
-          loader_stream_be64(f, "guest physical address", &gpa, error));
+         (!mis->x_ignore_shared || loader_stream_be64(f, "guest physical address", &gpa, error));
     f->block = NULL;
     return ok ? block : NULL;
 }
@@ -484,8 +473,7 @@ static RAMBlock *read_record(const MigrationIncomingState *mis, LoaderStream *f,
 static bool parse_ramblocks(MigrationIncomingState *mis, LoadStages stages, LoaderStream *f,
                             uint64_t total, RAMBlock **first_in_file, GError **error)
 {
-    bool (*parse_block)(MigrationIncomingState *, LoaderStream *, RAMBlock *, uint64_t,
-                        GError **) =
+    bool (*parse_block)(MigrationIncomingState *, LoaderStream *, RAMBlock *, uint64_t, GError **) =
         stages == LOAD_WHOLE ? parse_ramblock_mapped_ram : parse_ramblock_mapped_ram_header;
     RAMBlock **next = first_in_file;
     uint64_t length;

@@ -34,8 +34,8 @@
  * file_bmap stays NULL, `ignored` is set and in_file is not. If it fails,
  * file_bmap is NULL and the block has its old used_length.
  */
-bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream *f,
-                                      RAMBlock *block, uint64_t length, GError **error);
+bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream *f, RAMBlock *block,
+                                      uint64_t length, GError **error);
 
 /*
  * Pages stage: loads every page of the block from what the header stage
@@ -44,8 +44,8 @@ bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream 
  * cleared if mis->clear_pages. Frees file_bmap, whether it succeeds or not.
  * @length: as in the header stage. A block without file_bmap is left alone.
  */
-bool parse_ramblock_mapped_ram_pages(MigrationIncomingState *mis, RAMBlock *block,
-                                     uint64_t length, GError **error);
+bool parse_ramblock_mapped_ram_pages(MigrationIncomingState *mis, RAMBlock *block, uint64_t length,
+                                     GError **error);
 
 /* Both stages, one after the other. If it fails used_length is the old one. */
 bool parse_ramblock_mapped_ram(MigrationIncomingState *mis, LoaderStream *f, RAMBlock *block,

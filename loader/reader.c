@@ -48,8 +48,8 @@ ssize_t file_reader_read_at_least(FileReader *reader, void *buffer, size_t minim
     size_t done = 0;
 
     while (done < minimum) {
-        ssize_t result = reader->pread(reader, (uint8_t *)buffer + done, maximum - done,
-                                       offset + done);
+        ssize_t result =
+            reader->pread(reader, (uint8_t *)buffer + done, maximum - done, offset + done);
 
         if (result == -EINTR) {
             continue;

@@ -55,9 +55,9 @@ static bool refill(LoaderStream *stream, const char *field, size_t length, GErro
     memmove(stream->buffer, stream->buffer + stream->buffered - ready, ready);
     stream->buffer_at = stream->position;
     stream->buffered = ready;
-    result = file_reader_read_at_least(stream->reader, stream->buffer + ready, length - ready,
-                                       MIN(room, bytes_left(stream) - ready),
-                                       stream->position + ready);
+    result =
+        file_reader_read_at_least(stream->reader, stream->buffer + ready, length - ready,
+                                  MIN(room, bytes_left(stream) - ready), stream->position + ready);
     if (result < 0) {
         return mapped_ram_refuse_field(error, MAPPED_RAM_ERROR_IO, NULL,
                                        loader_stream_field(stream, field, stream->position),
@@ -90,18 +90,18 @@ static const uint8_t *take(LoaderStream *stream, const char *field, size_t lengt
 }
 
 /* memcpy(), for GUINT*_FROM_BE: fields are not aligned. */
-#define DEFINE_GETTER(name, type, from_be)                                                        \
-    bool loader_stream_##name(LoaderStream *stream, const char *field, type *value,               \
-                              GError **error)                                                     \
-    {                                                                                             \
-        const uint8_t *bytes = take(stream, field, sizeof(*value), error);                        \
-                                                                                                  \
-        if (!bytes) {                                                                             \
-            return false;                                                                         \
-        }                                                                                         \
-        memcpy(value, bytes, sizeof(*value));                                                     \
-        *value = from_be(*value);                                                                 \
-        return true;                                                                              \
+#define DEFINE_GETTER(name, type, from_be)                                                         \
+    bool loader_stream_##name(LoaderStream *stream, const char *field, type *value,                \
+                              GError **error)                                                      \
+    {                                                                                              \
+        const uint8_t *bytes = take(stream, field, sizeof(*value), error);                         \
+                                                                                                   \
+        if (!bytes) {                                                                              \
+            return false;                                                                          \
+        }                                                                                          \
+        memcpy(value, bytes, sizeof(*value));                                                      \
+        *value = from_be(*value);                                                                  \
+        return true;                                                                               \
     }
 
 DEFINE_GETTER(u8, uint8_t, )
@@ -122,8 +122,7 @@ bool loader_stream_bytes(LoaderStream *stream, const char *field, void *bytes, s
 }
 
 bool loader_stream_str8(LoaderStream *stream, const char *field,
-                        char text[static LOADER_STREAM_STR8_SIZE], uint8_t *length,
-                        GError **error)
+                        char text[static LOADER_STREAM_STR8_SIZE], uint8_t *length, GError **error)
 {
     if (!loader_stream_u8(stream, field, length, error) ||
         !loader_stream_bytes(stream, field, text, *length, error)) {

@@ -41,8 +41,7 @@ bool loader_stream_bytes(LoaderStream *stream, const char *field, void *bytes, s
  * Bytes of value 0 among them are kept: @length tells.
  */
 bool loader_stream_str8(LoaderStream *stream, const char *field,
-                        char text[static LOADER_STREAM_STR8_SIZE], uint8_t *length,
-                        GError **error);
+                        char text[static LOADER_STREAM_STR8_SIZE], uint8_t *length, GError **error);
 
 /* Skips @length bytes, which must be in the file, without reading them. */
 bool loader_stream_skip(LoaderStream *stream, const char *field, uint64_t length, GError **error);

@@ -23,8 +23,8 @@ static int fd_writer_pwrite(FileWriter *writer, const void *buffer, size_t lengt
     size_t done = 0;
 
     while (done < length) {
-        ssize_t result = pwrite(self->fd, (const uint8_t *)buffer + done, length - done,
-                                (off_t)(offset + done));
+        ssize_t result =
+            pwrite(self->fd, (const uint8_t *)buffer + done, length - done, (off_t)(offset + done));
 
         if (result < 0 && errno == EINTR) {
             continue;
@@ -191,8 +191,7 @@ static void find_pages(const RAMBlock *block, uint64_t page_size, uint64_t *bitm
 
     for (uint64_t page = 0; page < pages; page++) {
         if (!buffer_is_zero(block->host + page * page_size, page_size)) {
-            bitmap[page / PAGES_PER_WORD] |=
-                GUINT64_TO_LE(UINT64_C(1) << (page % PAGES_PER_WORD));
+            bitmap[page / PAGES_PER_WORD] |= GUINT64_TO_LE(UINT64_C(1) << (page % PAGES_PER_WORD));
         }
     }
 }
@@ -241,8 +240,8 @@ static void put_ram(OutStream *f, const RAMBlock *block, uint64_t page_size)
 {
     uint64_t words = round_up(block->used_length / page_size, PAGES_PER_WORD) / PAGES_PER_WORD;
     uint64_t bitmap_offset = tell(f) + MAPPED_RAM_HDR_SIZE;
-    uint64_t pages_offset = round_up(bitmap_offset + words * sizeof(uint64_t),
-                                     MAPPED_RAM_FILE_OFFSET_ALIGNMENT);
+    uint64_t pages_offset =
+        round_up(bitmap_offset + words * sizeof(uint64_t), MAPPED_RAM_FILE_OFFSET_ALIGNMENT);
     g_autofree uint64_t *bitmap = g_try_new0(uint64_t, words);
 
     if (!bitmap && words > 0) {

@@ -66,7 +66,7 @@ static unsigned clamp_blocks(unsigned n)
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
     uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
-    uint64_t used = MIN(load_le(in->used_pages, 4), max_pages);
+    uint64_t used = CLAMP(load_le(in->used_pages, 4), 1, max_pages);
     uint64_t max = MIN(used + load_le(in->extra_pages, 2), max_pages);
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 

@@ -54,7 +54,7 @@ typedef struct InputBlock {
     uint8_t idstr_length;   /* 1 to 24 */
     uint8_t reserved;       /* written as zero, ignored */
     uint8_t extra_pages[2]; /* max_length - used_length, target pages */
-    uint8_t used_pages[4];  /* target pages */
+    uint8_t used_pages[4];  /* target pages, at least 1 */
     char idstr[24];
 } InputBlock;
 

@@ -246,11 +246,10 @@ static SubjectStatus saves_zeroes(const Guest *guest, const SubjectBlock *blocks
                                   const char *machine, SparseFile *out, GError **error)
 {
     SubjectBlock changed[GUEST_MAX_BLOCKS];
-    g_autofree uint8_t *copy = g_memdup2(blocks[0].host, guest->blocks[0].used_length + 1);
+    g_autofree uint8_t *zeroes = g_malloc0(guest->blocks[0].used_length);
 
     memcpy(changed, blocks, guest->n_blocks * sizeof(*blocks));
-    changed[0].host = copy;
-    memset(copy, 0, guest->blocks[0].used_length);
+    changed[0].host = zeroes;
     return right()->save(guest, changed, machine, out, error);
 }
 

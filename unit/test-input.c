@@ -91,7 +91,7 @@ static void test_what_is_cut_off_reads_as_zero(void **state)
     assert_true(input_decode(header, sizeof(header), &input));
     assert_int_equal(input.guest.n_blocks, 1);
     assert_int_equal(input.guest.target_page_size, 4096);
-    assert_int_equal(input.guest.blocks[0].used_length, 0);
+    assert_int_equal(input.guest.blocks[0].used_length, 4096);
     assert_string_equal(input.guest.blocks[0].idstr, "block0");
     assert_int_equal(input.payload_size, 0);
     assert_int_equal(input_payload_offset(header, sizeof(header)), sizeof(header));

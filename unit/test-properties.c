@@ -102,8 +102,8 @@ static void make_input(InputKind kind, uint64_t *state, unsigned index, Bytes *i
     }
 }
 
-/* Runs the inputs until one breaks a property; NULL if none does. */
-static GError *run_inputs(PropertyContext *context, InputKind kind)
+/* Runs the inputs, with @flags set, until one breaks a property; NULL if none does. */
+static GError *run_flagged_inputs(PropertyContext *context, InputKind kind, unsigned flags)
 {
     const Property *property = property_for_kind(kind);
     uint64_t state = 1;
@@ -113,11 +113,17 @@ static GError *run_inputs(PropertyContext *context, InputKind kind)
         Bytes input;
 
         make_input(kind, &state, i, &input);
+        ((InputHeader *)input.data)->flags |= flags;
         if (!property->function(context, input.data, input.size, &error)) {
             return error;
         }
     }
     return NULL;
+}
+
+static GError *run_inputs(PropertyContext *context, InputKind kind)
+{
+    return run_flagged_inputs(context, kind, 0);
 }
 
 static void assert_holds(InputKind kind, PropertyStats *stats)
@@ -207,7 +213,7 @@ static void test_what_a_refusal_leaves_is_noticed(void **state)
 {
     const Subject subject = { .name = "bears a grudge", .load_file = bears_a_grudge };
     g_autoptr(PropertyContext) context = property_context_new(&subject);
-    g_autoptr(GError) error = run_inputs(context, INPUT_LAYOUT);
+    g_autoptr(GError) error = run_flagged_inputs(context, INPUT_LAYOUT, INPUT_RELOAD);
 
     (void)state;
     assert_non_null(error);

@@ -6,8 +6,8 @@
  * docs/mapped-ram-format.md once more, and at its end the description is
  * encoded and compared: what is left over becomes pokes.
  *
- * Memory: bounded by MAX_LITERAL_BYTES, whatever the file says. Holes of the
- * file cost nothing.
+ * Memory: bounded by MAX_LITERAL_BYTES, the number of the guest's pages and the
+ * bytes of data in the file. Its holes cost nothing.
  */
 #include "model/judge.h"
 #include "model/snapshot.h"
@@ -19,7 +19,7 @@
 #define MAX_TAIL_GAP 65536 /* beyond such a hole, bytes are pokes */
 #define CHUNK_SIZE 4096
 
-G_DEFINE_QUARK(pagewise-snapshot-error-quark, snapshot_error)
+G_DEFINE_QUARK(pagewise - snapshot - error - quark, snapshot_error)
 
 typedef struct Decoder {
     const SparseFile *file;
@@ -51,6 +51,17 @@ static void read_bytes(const SparseFile *file, uint64_t at, void *bytes, size_t 
     size_t got = sparse_file_read(file, at, bytes, length);
 
     memset((uint8_t *)bytes + got, 0, length - got);
+}
+
+/* Behind the last byte: an extent that begins at UINT64_MAX. */
+static SparseExtent next_data(const SparseFile *file, uint64_t at)
+{
+    SparseExtent extent;
+
+    if (!sparse_file_next_data(file, at, &extent)) {
+        extent = (SparseExtent){ .offset = UINT64_MAX };
+    }
+    return extent;
 }
 
 static void get_bytes(Decoder *d, void *bytes, size_t length)
@@ -102,7 +113,8 @@ static bool decode_machine(Decoder *d)
     return true;
 }
 
-static bool decode_capabilities(Decoder *d)
+/* At most 255 of them: beyond, rule C8 leaves RAM unspecified. */
+static void decode_capabilities(Decoder *d)
 {
     Snapshot *s = d->snapshot;
     uint32_t count = get_be(d, 4);
@@ -111,15 +123,11 @@ static bool decode_capabilities(Decoder *d)
     for (uint32_t i = 0; i < count; i++) {
         SnapshotCapability *capability;
 
-        if (!take(d, sizeof(SnapshotCapability), "capability")) {
-            return false;
-        }
         snapshot_add_capability(s, "");
         capability = &g_array_index(s->capabilities, SnapshotCapability, i);
         capability->length = get_name(d, capability->name);
     }
     d->has_list = true;
-    return true;
 }
 
 /* A second list of capabilities (rule C4) is kept as bytes. */
@@ -129,7 +137,7 @@ static uint64_t second_list_length(Decoder *d)
     uint32_t count = get_be(d, 4);
     uint64_t length;
 
-    for (uint32_t i = 0; i < count && d->at - start <= MAX_LITERAL_BYTES; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         d->at += get_be(d, 1);
     }
     length = d->at - start;
@@ -143,7 +151,7 @@ static bool name_is(const SnapshotSubsection *sub, const char *name)
     return strcmp(sub->name, name) == 0;
 }
 
-static bool decode_subsection(Decoder *d)
+static void decode_subsection(Decoder *d)
 {
     SnapshotSubsection sub = { .contents = NULL };
     uint64_t length = 16;
@@ -156,18 +164,15 @@ static bool decode_subsection(Decoder *d)
     } else if (name_is(&sub, "configuration/capabilities")) {
         if (!d->has_list) {
             g_array_append_val(d->snapshot->subsections, sub);
-            return decode_capabilities(d);
+            decode_capabilities(d);
+            return;
         }
         length = second_list_length(d);
-    }
-    if (!take(d, sizeof(sub) + length, "subsection")) {
-        return false;
     }
     sub.contents = literal(d, d->at, length);
     sub.contents_length = length;
     d->at += length;
     g_array_append_val(d->snapshot->subsections, sub);
-    return true;
 }
 
 static bool decode_configuration(Decoder *d)
@@ -185,9 +190,7 @@ static bool decode_configuration(Decoder *d)
     g_array_set_size(s->subsections, 0);
     for (read_bytes(d->file, d->at, &type, 1); type == SNAPSHOT_SUBSECTION;
          read_bytes(d->file, d->at, &type, 1)) {
-        if (!decode_subsection(d)) {
-            return false;
-        }
+        decode_subsection(d);
     }
     return true;
 }
@@ -210,7 +213,7 @@ static bool is_literal(PageContent content)
 }
 
 /* Grows the last run where @run goes on with the same. */
-static bool add_run(Decoder *d, SnapshotBlock *block, PageRun run)
+static void add_run(SnapshotBlock *block, PageRun run)
 {
     PageRun *last = NULL;
 
@@ -220,13 +223,9 @@ static bool add_run(Decoder *d, SnapshotBlock *block, PageRun run)
     if (last && last->first + last->count == run.first && last->content == run.content &&
         last->seed == run.seed && !is_literal(run.content)) {
         last->count += run.count;
-        return true;
-    }
-    if (!take(d, sizeof(run), "page")) {
-        return false;
+        return;
     }
     snapshot_block_add_run(block, run);
-    return true;
 }
 
 static bool add_literal_run(Decoder *d, SnapshotBlock *block, PageRun run)
@@ -245,7 +244,8 @@ static bool add_literal_run(Decoder *d, SnapshotBlock *block, PageRun run)
     }
     run.data = data;
     run.data_length = length;
-    return add_run(d, block, run);
+    add_run(block, run);
+    return true;
 }
 
 /*
@@ -257,19 +257,18 @@ static uint64_t decode_page(Decoder *d, SnapshotBlock *block, uint64_t first, ui
 {
     uint64_t page_size = d->snapshot->page_size;
     uint64_t at = block->pages_at + first * page_size;
-    SparseExtent extent;
+    SparseExtent extent = next_data(d->file, at);
     PageRun run = { .first = first, .count = end - first, .content = CONTENT_ABSENT };
 
-    if (!sparse_file_next_data(d->file, at, &extent)) {
-        extent.offset = UINT64_MAX;
-    }
     if (extent.offset - at >= page_size) { /* pages without any data */
         run.count = MIN(run.count, (extent.offset - at) / page_size);
-        return !set || add_run(d, block, run) ? first + run.count : 0;
+        if (set) {
+            add_run(block, run);
+        }
+        return first + run.count;
     }
     run.count = extent.offset == at ? MIN(run.count, extent.length / page_size) : 0;
-    if (run.count == 0 || extent.kind == SPARSE_DATA ||
-        (extent.kind == SPARSE_FILL && !set)) {
+    if (run.count == 0 || extent.kind == SPARSE_DATA || (extent.kind == SPARSE_FILL && !set)) {
         run.count = MAX(run.count, 1);
         run.content = set ? CONTENT_DATA : CONTENT_STALE_DATA;
         return add_literal_run(d, block, run) ? first + run.count : 0;
@@ -279,7 +278,8 @@ static uint64_t decode_page(Decoder *d, SnapshotBlock *block, uint64_t first, ui
         run.content = CONTENT_FILL;
     }
     run.seed = extent.seed;
-    return add_run(d, block, run) ? first + run.count : 0;
+    add_run(block, run);
+    return first + run.count;
 }
 
 /* The end of the run of equal bits that begins at @bit, or some bit before it. */
@@ -288,16 +288,12 @@ static uint64_t same_bits(Decoder *d, const SnapshotBlock *block, uint64_t bit, 
 {
     uint64_t at = block->bitmap_at + bit / 8;
     uint8_t bytes[CHUNK_SIZE];
-    SparseExtent extent;
+    SparseExtent extent = next_data(d->file, at);
     uint64_t end;
 
     *set = false;
-    if (!sparse_file_next_data(d->file, at, &extent)) {
-        return n_bits;
-    }
     if (extent.offset > at) {
-        end = extent.offset - at >= n_bits / 8 ? n_bits
-                                               : (extent.offset - block->bitmap_at) * 8;
+        end = extent.offset - at >= n_bits / 8 ? n_bits : (extent.offset - block->bitmap_at) * 8;
         return MIN(end, n_bits);
     }
     end = MIN(n_bits, (bit / 8 + sizeof(bytes)) * 8);
@@ -339,12 +335,8 @@ static bool decode_pages(Decoder *d, SnapshotBlock *block)
 
 static bool decode_block(Decoder *d)
 {
-    SnapshotBlock *block;
+    SnapshotBlock *block = snapshot_add_block(d->snapshot, "", 0);
 
-    if (!take(d, sizeof(*block), "block")) {
-        return false;
-    }
-    block = snapshot_add_block(d->snapshot, "", 0);
     block->record_at = d->at;
     block->idstr_length = get_name(d, block->idstr);
     block->used_length = get_be(d, 8);
@@ -392,7 +384,8 @@ static uint64_t end_of_data(const SparseFile *file, uint64_t from)
     SparseExtent extent;
     uint64_t end = from;
 
-    while (sparse_file_next_data(file, end, &extent) && extent.offset - end <= MAX_TAIL_GAP) {
+    for (extent = next_data(file, end); extent.offset - end <= MAX_TAIL_GAP;
+         extent = next_data(file, end)) {
         end = extent.offset + extent.length;
     }
     return end;
@@ -412,8 +405,8 @@ static bool decode_tail(Decoder *d)
     length = MAX(length, MIN(sparse_file_size(d->file) - d->at, CHUNK_SIZE));
     if (length > MAX_TAIL_BYTES) {
         g_set_error(d->error, SNAPSHOT_ERROR, SNAPSHOT_ERROR_TOO_LARGE,
-                    "the RAM section ends at file offset 0x%" G_GINT64_MODIFIER "x, and 0x%"
-                    G_GINT64_MODIFIER "x bytes follow; a description holds up to %u",
+                    "the RAM section ends at file offset 0x%" G_GINT64_MODIFIER
+                    "x, and 0x%" G_GINT64_MODIFIER "x bytes follow; a description holds up to %u",
                     d->at, length, MAX_TAIL_BYTES);
         return false;
     }
@@ -434,7 +427,7 @@ static void guess_alignment(Snapshot *s)
 }
 
 /* Puts the file's bytes where the description has others. */
-static bool poke_differences(Decoder *d, uint64_t at, const uint8_t *bytes, const uint8_t *again,
+static void poke_differences(Decoder *d, uint64_t at, const uint8_t *bytes, const uint8_t *again,
                              size_t length)
 {
     size_t first = 0;
@@ -446,26 +439,9 @@ static bool poke_differences(Decoder *d, uint64_t at, const uint8_t *bytes, cons
     while (end > first && bytes[end - 1] == again[end - 1]) {
         end--;
     }
-    if (first == end) {
-        return true;
+    if (first < end) {
+        snapshot_add_poke(d->snapshot, at + first, bytes + first, end - first);
     }
-    d->at = at;
-    if (!take(d, sizeof(SparseExtent) + end - first, "bytes that belong to no field")) {
-        return false;
-    }
-    snapshot_add_poke(d->snapshot, at + first, bytes + first, end - first);
-    return true;
-}
-
-/* A pattern or fill of the file where the description has a hole. */
-static bool poke_extent(Decoder *d, SparseExtent extent)
-{
-    d->at = extent.offset;
-    if (!take(d, sizeof(SparseExtent), "bytes that belong to no field")) {
-        return false;
-    }
-    g_array_append_val(d->snapshot->pokes, extent);
-    return true;
 }
 
 /* How many bytes are surely the same: both are one pattern or fill. */
@@ -478,7 +454,7 @@ static uint64_t same_extent(const SparseExtent *a, const SparseExtent *b)
     return MIN(a->length, b->length);
 }
 
-/* Compares from @at on, where one of the two has data. Returns how far, or 0 on error. */
+/* Compares from @at on, where one of the two has data. Returns how far. */
 static uint64_t verify_at(Decoder *d, const SparseFile *again, uint64_t at, SparseExtent extent,
                           const SparseExtent *other)
 {
@@ -491,53 +467,38 @@ static uint64_t verify_at(Decoder *d, const SparseFile *again, uint64_t at, Spar
     }
     if (extent.offset == at && extent.kind != SPARSE_DATA && other->offset > at) {
         extent.length = MIN(extent.length, other->offset - at);
-        return poke_extent(d, extent) ? extent.length : 0;
+        g_array_append_val(d->snapshot->pokes, extent);
+        return extent.length;
     }
     length = MIN(sizeof(bytes), sparse_file_size(d->file) - at);
     read_bytes(d->file, at, bytes, length);
     read_bytes(again, at, bytes_again, length);
-    return poke_differences(d, at, bytes, bytes_again, length) ? length : 0;
-}
-
-static bool next_in_either(const SparseFile *a, SparseExtent *in_a, const SparseFile *b,
-                           SparseExtent *in_b, uint64_t *at)
-{
-    bool any_a = sparse_file_next_data(a, *at, in_a);
-    bool any_b = sparse_file_next_data(b, *at, in_b);
-
-    if (!any_a) {
-        in_a->offset = UINT64_MAX;
-    }
-    if (!any_b) {
-        in_b->offset = UINT64_MAX;
-    }
-    *at = MIN(in_a->offset, in_b->offset);
-    return any_a || any_b;
+    poke_differences(d, at, bytes, bytes_again, length);
+    return length;
 }
 
 /* Encodes what was read, and mends what is not yet the same. */
-static bool verify(Decoder *d)
+static void verify(Decoder *d)
 {
     g_autoptr(SparseFile) again = sparse_file_new();
     uint64_t size = sparse_file_size(d->file);
     uint64_t at = 0;
-    SparseExtent extent = { 0 };
-    SparseExtent other = { 0 };
 
     snapshot_encode(d->snapshot, again);
     if (sparse_file_size(again) != size) {
         d->snapshot->truncate = true;
         d->snapshot->file_size = size;
     }
-    while (next_in_either(d->file, &extent, again, &other, &at) && at < size) {
-        uint64_t length = verify_at(d, again, at, extent, &other);
+    for (;;) {
+        SparseExtent extent = next_data(d->file, at);
+        SparseExtent other = next_data(again, at);
 
-        if (length == 0) {
-            return false;
+        at = MIN(extent.offset, other.offset);
+        if (at >= size) {
+            break;
         }
-        at += length;
+        at += verify_at(d, again, at, extent, &other);
     }
-    return true;
 }
 
 static bool check_verdict(const SparseFile *file, const Guest *guest, GError **error)
@@ -551,7 +512,7 @@ static bool check_verdict(const SparseFile *file, const Guest *guest, GError **e
         return true;
     }
     while (judgement->verdict == VERDICT_REJECT && index + 1 < judgement->n_violations &&
-           rule_get(judgement->violations[index].rule)->consequence != RULE_REJECT) {
+           judgement->violations[index].consequence != RULE_REJECT) {
         index++;
     }
     reason = judgement_describe_violation(judgement, index);
@@ -562,8 +523,7 @@ static bool check_verdict(const SparseFile *file, const Guest *guest, GError **e
     return false;
 }
 
-bool snapshot_decode(const SparseFile *file, const Guest *guest, Snapshot *snapshot,
-                     GError **error)
+bool snapshot_decode(const SparseFile *file, const Guest *guest, Snapshot *snapshot, GError **error)
 {
     Decoder decoder = { .file = file, .guest = guest, .snapshot = snapshot, .error = error };
 
@@ -580,5 +540,6 @@ bool snapshot_decode(const SparseFile *file, const Guest *guest, Snapshot *snaps
         return false;
     }
     guess_alignment(snapshot);
-    return verify(&decoder);
+    verify(&decoder);
+    return true;
 }

@@ -123,8 +123,8 @@ static void encode_beginning(const Snapshot *snapshot, Writer *writer)
     put_be32(writer, snapshot->machine_length);
     put_bytes(writer, snapshot->machine->data, snapshot->machine->len);
     for (unsigned i = 0; i < snapshot->subsections->len; i++) {
-        encode_subsection(snapshot,
-                          &g_array_index(snapshot->subsections, SnapshotSubsection, i), writer);
+        encode_subsection(snapshot, &g_array_index(snapshot->subsections, SnapshotSubsection, i),
+                          writer);
     }
     put_u8(writer, snapshot->section_type);
     put_be32(writer, snapshot->section_id);
@@ -151,8 +151,7 @@ static void encode_record(const SnapshotBlock *block, Writer *writer)
 static void encode_run(const Snapshot *snapshot, const SnapshotBlock *block, const PageRun *run,
                        SparseFile *file)
 {
-    uint64_t at = snapshot_add(block->pages_at, snapshot_multiply(run->first,
-                                                                  snapshot->page_size));
+    uint64_t at = snapshot_add(block->pages_at, snapshot_multiply(run->first, snapshot->page_size));
     uint64_t length = snapshot_multiply(run->count, snapshot->page_size);
 
     switch (run->content) {
@@ -194,8 +193,7 @@ static const PageRun *next_set_run(const SnapshotBlock *block, uint64_t from, ui
         const PageRun *run = &g_array_index(block->runs, PageRun, i);
         uint64_t first = MAX(run->first, from);
 
-        if (run_sets_bits(run) && first < snapshot_add(run->first, run->count) &&
-            first < *page) {
+        if (run_sets_bits(run) && first < snapshot_add(run->first, run->count) && first < *page) {
             next = run;
             *page = first;
         }
@@ -214,8 +212,8 @@ static void window_add_run(BitmapWindow *window, const PageRun *run)
 {
     uint64_t start = window->first_word * 64;
     uint64_t first = MAX(run->first, start);
-    uint64_t end = MIN(snapshot_add(run->first, run->count),
-                       snapshot_add(start, WINDOW_WORDS * 64));
+    uint64_t end =
+        MIN(snapshot_add(run->first, run->count), snapshot_add(start, WINDOW_WORDS * 64));
 
     while (first < end) {
         unsigned bit = first % 64;

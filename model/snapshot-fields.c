@@ -5,8 +5,10 @@
  */
 #include "model/snapshot-fields.h"
 
-#define FIELD(type, member, role) \
-    { #member, offsetof(type, member), sizeof(((type *)NULL)->member), role }
+#define FIELD(type, member, role)                                                                  \
+    {                                                                                              \
+#member, offsetof(type, member), sizeof(((type *)NULL)->member), role                      \
+    }
 
 const SnapshotField snapshot_fields[SNAPSHOT_N_FIELDS] = {
     FIELD(Snapshot, page_size, FIELD_LENGTH),
@@ -29,16 +31,11 @@ const SnapshotField snapshot_fields[SNAPSHOT_N_FIELDS] = {
 };
 
 const SnapshotField snapshot_block_fields[SNAPSHOT_N_BLOCK_FIELDS] = {
-    FIELD(SnapshotBlock, used_length, FIELD_LENGTH),
-    FIELD(SnapshotBlock, gpa, FIELD_VALUE),
-    FIELD(SnapshotBlock, version, FIELD_VALUE),
-    FIELD(SnapshotBlock, page_size, FIELD_VALUE),
-    FIELD(SnapshotBlock, bitmap_offset, FIELD_LAID),
-    FIELD(SnapshotBlock, pages_offset, FIELD_LAID),
-    FIELD(SnapshotBlock, record_at, FIELD_LAID),
-    FIELD(SnapshotBlock, bitmap_at, FIELD_LAID),
-    FIELD(SnapshotBlock, bitmap_pages, FIELD_LAID),
-    FIELD(SnapshotBlock, pages_at, FIELD_LAID),
+    FIELD(SnapshotBlock, used_length, FIELD_LENGTH), FIELD(SnapshotBlock, gpa, FIELD_VALUE),
+    FIELD(SnapshotBlock, version, FIELD_VALUE),      FIELD(SnapshotBlock, page_size, FIELD_VALUE),
+    FIELD(SnapshotBlock, bitmap_offset, FIELD_LAID), FIELD(SnapshotBlock, pages_offset, FIELD_LAID),
+    FIELD(SnapshotBlock, record_at, FIELD_LAID),     FIELD(SnapshotBlock, bitmap_at, FIELD_LAID),
+    FIELD(SnapshotBlock, bitmap_pages, FIELD_LAID),  FIELD(SnapshotBlock, pages_at, FIELD_LAID),
 };
 
 uint64_t snapshot_field_get(const void *object, const SnapshotField *field)

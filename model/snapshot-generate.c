@@ -21,10 +21,10 @@
 typedef struct FilePlan {
     uint8_t n_blocks;
     uint8_t page_size;
-    uint8_t capabilities;  /* x-ignore-shared, and the order */
+    uint8_t capabilities; /* x-ignore-shared, and the order */
     uint8_t clear_pages;
-    uint8_t subsections;   /* bit 0: uuid, bit 1: target-page-bits */
-    uint8_t order;         /* of subsections (low bits) and of blocks */
+    uint8_t subsections; /* bit 0: uuid, bit 1: target-page-bits */
+    uint8_t order;       /* of subsections (low bits) and of blocks */
     uint8_t machine;
     uint8_t known_machine;
     uint8_t alignment;
@@ -43,10 +43,10 @@ typedef struct BlockPlan {
     uint64_t mask;      /* 8 bytes */
     uint8_t content;
     uint8_t seed;
-    uint8_t beyond;     /* bits beyond the last page, gap before the bitmap */
+    uint8_t beyond; /* bits beyond the last page, gap before the bitmap */
     uint8_t host_page;
     uint8_t ignored;
-    uint16_t gpa;       /* 2 bytes */
+    uint16_t gpa; /* 2 bytes */
 } BlockPlan;
 
 typedef enum BitsStyle {
@@ -61,9 +61,22 @@ typedef enum BitsStyle {
 } BitsStyle;
 
 static const char *const block_names[] = {
-    "ram", "pc.ram", "vga.vram", "/rom@etc/acpi/tables", "pc.bios", "pc.rom",
-    "/rom@etc/table-loader", "/rom@etc/acpi/rsdp", "0000:00:02.0/vga.vram", "ra", "ram0",
-    "mach-virt.ram", "/objects/mem0", "r", "pc.ram ", "virt.flash0",
+    "ram",
+    "pc.ram",
+    "vga.vram",
+    "/rom@etc/acpi/tables",
+    "pc.bios",
+    "pc.rom",
+    "/rom@etc/table-loader",
+    "/rom@etc/acpi/rsdp",
+    "0000:00:02.0/vga.vram",
+    "ra",
+    "ram0",
+    "mach-virt.ram",
+    "/objects/mem0",
+    "r",
+    "pc.ram ",
+    "virt.flash0",
 };
 
 static const char *const machine_names[] = {
@@ -238,11 +251,10 @@ static void add_run(const BlockPlan *plan, uint64_t first, uint64_t count, Snaps
     snapshot_block_add_run(block, run);
 }
 
-static void add_stale_run(const BlockPlan *plan, uint64_t first, uint64_t count,
-                          Snapshot *snapshot, SnapshotBlock *block)
+static void add_stale_run(const BlockPlan *plan, uint64_t first, uint64_t count, Snapshot *snapshot,
+                          SnapshotBlock *block)
 {
-    PageRun run = { .first = first, .count = count, .content = CONTENT_STALE,
-                    .seed = plan->seed };
+    PageRun run = { .first = first, .count = count, .content = CONTENT_STALE, .seed = plan->seed };
 
     if (plan->content & 1) {
         run.content = CONTENT_STALE_DATA;
@@ -272,8 +284,7 @@ static void add_mask(const BlockPlan *plan, uint64_t pages, bool stale, Snapshot
 }
 
 /* Up to eight single pages, anywhere in a large block; the last one, too. */
-static void add_few(const BlockPlan *plan, uint64_t pages, Snapshot *snapshot,
-                    SnapshotBlock *block)
+static void add_few(const BlockPlan *plan, uint64_t pages, Snapshot *snapshot, SnapshotBlock *block)
 {
     uint64_t page = 0;
 
@@ -370,8 +381,7 @@ static void draw_capabilities(const FilePlan *plan, Snapshot *snapshot, Guest *g
 static void rotate_subsections(Snapshot *snapshot, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        SnapshotSubsection first =
-            g_array_index(snapshot->subsections, SnapshotSubsection, 0);
+        SnapshotSubsection first = g_array_index(snapshot->subsections, SnapshotSubsection, 0);
 
         g_array_remove_index(snapshot->subsections, 0);
         g_array_append_val(snapshot->subsections, first);
@@ -418,8 +428,10 @@ static void draw_machine(const FilePlan *plan, Snapshot *snapshot, Guest *guest)
 static void draw_device_state(const FilePlan *plan, GByteArray *tail)
 {
     static const char vmdescription[] = "{\"page_size\":4096}";
-    uint8_t bytes[] = { 0, SNAPSHOT_SECTION_FOOTER, 0, 0, 0, plan->tail_end,
-                        SNAPSHOT_SECTION_VMDESCRIPTION, 0, 0, 0, sizeof(vmdescription) - 1 };
+    uint8_t bytes[] = {
+        0, SNAPSHOT_SECTION_FOOTER,  0, 0, 0, plan->tail_end, SNAPSHOT_SECTION_VMDESCRIPTION, 0, 0,
+        0, sizeof(vmdescription) - 1
+    };
     uint8_t type = plan->tail_end & 1 ? SNAPSHOT_SECTION_FULL : SNAPSHOT_SECTION_START;
 
     switch (plan->tail_end / 32 % 4) {
@@ -436,8 +448,7 @@ static void draw_device_state(const FilePlan *plan, GByteArray *tail)
         g_byte_array_append(tail, bytes, sizeof(bytes));
         return;
     default: /* bytes that nobody can read, or none */
-        snapshot_append_section(tail, type, plan->tail_end, plan->tail_end & 2 ? "" : "rams", 0,
-                                4);
+        snapshot_append_section(tail, type, plan->tail_end, plan->tail_end & 2 ? "" : "rams", 0, 4);
         g_byte_array_append(tail, bytes, plan->tail_end % sizeof(bytes));
         return;
     }
@@ -477,8 +488,7 @@ static void move_bitmap(const BlockPlan *plan, SnapshotBlock *block)
     }
 }
 
-void snapshot_generate(Choices *choices, uint64_t max_block_bytes, Snapshot *snapshot,
-                       Guest *guest)
+void snapshot_generate(Choices *choices, uint64_t max_block_bytes, Snapshot *snapshot, Guest *guest)
 {
     FilePlan plan = draw_file_plan(choices);
     BlockPlan plans[GUEST_MAX_BLOCKS];

@@ -46,8 +46,7 @@ static char *describe_block(const SnapshotBlock *block, unsigned index)
     return g_strdup_printf("block %u '%s'", index, escaped);
 }
 
-static void log_block(Mutator *m, unsigned index, const char *field, uint64_t old,
-                      uint64_t value)
+static void log_block(Mutator *m, unsigned index, const char *field, uint64_t old, uint64_t value)
 {
     g_autofree char *name = NULL;
 
@@ -61,8 +60,7 @@ static void log_block(Mutator *m, unsigned index, const char *field, uint64_t ol
 
 static void log_value(Mutator *m, const char *field, uint64_t old, uint64_t value)
 {
-    mutator_log(m, "%s 0x%" G_GINT64_MODIFIER "x -> 0x%" G_GINT64_MODIFIER "x", field, old,
-                value);
+    mutator_log(m, "%s 0x%" G_GINT64_MODIFIER "x -> 0x%" G_GINT64_MODIFIER "x", field, old, value);
 }
 
 static unsigned pick(Mutator *m, unsigned n)
@@ -139,16 +137,43 @@ static uint64_t other_value(Mutator *m, uint8_t byte)
         return snapshot_field_get(s, &snapshot_fields[byte / 4 % SNAPSHOT_N_FIELDS]);
     }
     block = snapshot_block(s, byte % s->blocks->len);
-    return snapshot_field_get(block,
-                              &snapshot_block_fields[byte / 4 % SNAPSHOT_N_BLOCK_FIELDS]);
+    return snapshot_field_get(block, &snapshot_block_fields[byte / 4 % SNAPSHOT_N_BLOCK_FIELDS]);
 }
 
 static uint64_t boundary_value(Mutator *m, uint64_t old)
 {
     static const uint64_t constants[] = {
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x20, 0x24, 0x30, 0x40, 0x7e, 0x80, 0xff, 0x100, 0x200,
-        0x400, 0x1000, 0x10000, 0x100000, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
-        INT64_MAX, 0x8000000000000000, 0xfffffffffffff000, UINT64_MAX,
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        0x10,
+        0x20,
+        0x24,
+        0x30,
+        0x40,
+        0x7e,
+        0x80,
+        0xff,
+        0x100,
+        0x200,
+        0x400,
+        0x1000,
+        0x10000,
+        0x100000,
+        0x7fffffff,
+        0x80000000,
+        0xffffffff,
+        0x100000000,
+        INT64_MAX,
+        0x8000000000000000,
+        0xfffffffffffff000,
+        UINT64_MAX,
     };
     uint64_t page = m->snapshot->page_size;
     uint8_t how = choices_u8(m->choices);
@@ -297,9 +322,21 @@ static uint64_t interesting_place(Mutator *m)
 
     if (byte < 96 || s->blocks->len == 0) {
         const uint64_t places[] = {
-            0, 4, 8, 9, 13, 13 + s->machine->len, snapshot_section_at(s), snapshot_total_at(s),
-            snapshot_total_at(s) + 8, s->tail_at, s->tail_at + 8, s->tail_at + 13,
-            s->tail_at + 13 + 5, snapshot_tail_end(s), snapshot_tail_end(s) + s->page_size,
+            0,
+            4,
+            8,
+            9,
+            13,
+            13 + s->machine->len,
+            snapshot_section_at(s),
+            snapshot_total_at(s),
+            snapshot_total_at(s) + 8,
+            s->tail_at,
+            s->tail_at + 8,
+            s->tail_at + 13,
+            s->tail_at + 13 + 5,
+            snapshot_tail_end(s),
+            snapshot_tail_end(s) + s->page_size,
             s->tail_at + 13 + s->tail->len / 2,
         };
 
@@ -310,9 +347,17 @@ static uint64_t interesting_place(Mutator *m)
         const uint64_t bitmap = snapshot_block_bitmap_length(block);
         const uint64_t header = snapshot_block_header_at(block);
         const uint64_t places[] = {
-            block->record_at, header - 8, header, header + 4, header + 12, header + 20,
-            block->bitmap_at, block->bitmap_at + bitmap, block->pages_at,
-            block->pages_at + s->page_size, block->pages_at + block->used_length,
+            block->record_at,
+            header - 8,
+            header,
+            header + 4,
+            header + 12,
+            header + 20,
+            block->bitmap_at,
+            block->bitmap_at + bitmap,
+            block->pages_at,
+            block->pages_at + s->page_size,
+            block->pages_at + block->used_length,
             block->pages_at + block->used_length - s->page_size,
         };
 
@@ -624,18 +669,16 @@ static bool mutate_capability_name(Mutator *m)
         return false;
     }
     capability = &g_array_index(capabilities, SnapshotCapability, byte % capabilities->len);
-    change_name(m, capability->name, &capability->length,
-                others[byte / 16 % G_N_ELEMENTS(others)]);
+    change_name(m, capability->name, &capability->length, others[byte / 16 % G_N_ELEMENTS(others)]);
     lay_out(m);
-    mutator_log(m, "capability %u renamed: %u bytes", byte % capabilities->len,
-                capability->length);
+    mutator_log(m, "capability %u renamed: %u bytes", byte % capabilities->len, capability->length);
     return true;
 }
 
 static bool mutate_add_capability(Mutator *m)
 {
-    static const char *const names[] = { "mapped-ram", "x-ignore-shared", "multifd",
-                                         "postcopy-ram", "direct-io", "" };
+    static const char *const names[] = { "mapped-ram",   "x-ignore-shared", "multifd",
+                                         "postcopy-ram", "direct-io",       "" };
     unsigned index = pick(m, G_N_ELEMENTS(names));
 
     if (m->snapshot->capabilities->len >= MAX_ITEMS) {
@@ -782,8 +825,8 @@ static bool mutate_add_page_bits(Mutator *m)
 /* Words that are right but for their flags. */
 static uint64_t other_flags(Mutator *m, uint64_t word)
 {
-    static const uint64_t flags[] = { 0x24, 0x10, 0x30, 0x14, 0x04, 0x08, 0x00, 0x02, 0x40, 0x84,
-                                      0x200, 0x20 };
+    static const uint64_t flags[] = { 0x24, 0x10, 0x30, 0x14, 0x04,  0x08,
+                                      0x00, 0x02, 0x40, 0x84, 0x200, 0x20 };
 
     return (word & ~UINT64_C(0x3ff)) | flags[pick(m, G_N_ELEMENTS(flags))];
 }
@@ -832,9 +875,17 @@ static bool mutate_section_id(Mutator *m)
 /* Takes the tail apart at a byte, and inserts what the choices say. */
 static bool mutate_insert_in_tail(Mutator *m)
 {
-    static const char *const names[] = { "none", "PART", "END", "COMMAND 11", "COMMAND",
-                                         "PART of another section", "FULL ram", "START timer",
-                                         "EOF", "END without footer", "PART with MEM_SIZE" };
+    static const char *const names[] = { "none",
+                                         "PART",
+                                         "END",
+                                         "COMMAND 11",
+                                         "COMMAND",
+                                         "PART of another section",
+                                         "FULL ram",
+                                         "START timer",
+                                         "EOF",
+                                         "END without footer",
+                                         "PART with MEM_SIZE" };
     GByteArray *tail = m->snapshot->tail;
     uint32_t id = m->snapshot->section_id;
     unsigned what = 1 + pick(m, G_N_ELEMENTS(names) - 1);
@@ -854,8 +905,10 @@ static bool mutate_insert_in_tail(Mutator *m)
     case 2:
     case 9:
     case 10:
-        snapshot_append_ram_section(tail, what == 2 || what == 9 ? SNAPSHOT_SECTION_END
-                                                                 : SNAPSHOT_SECTION_PART, id);
+        snapshot_append_ram_section(tail,
+                                    what == 2 || what == 9 ? SNAPSHOT_SECTION_END
+                                                           : SNAPSHOT_SECTION_PART,
+                                    id);
         break;
     case 3:
         snapshot_append_command(tail, 11, NULL, 0);

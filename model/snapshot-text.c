@@ -13,9 +13,8 @@
 #define SNAPSHOT_GROUP "snapshot"
 
 static const char *const content_names[CONTENT__MAX] = {
-    [CONTENT_PATTERN] = "pattern", [CONTENT_FILL] = "fill",
-    [CONTENT_DATA] = "data",       [CONTENT_ABSENT] = "absent",
-    [CONTENT_STALE] = "stale",     [CONTENT_STALE_DATA] = "stale-data",
+    [CONTENT_PATTERN] = "pattern", [CONTENT_FILL] = "fill",   [CONTENT_DATA] = "data",
+    [CONTENT_ABSENT] = "absent",   [CONTENT_STALE] = "stale", [CONTENT_STALE_DATA] = "stale-data",
 };
 
 /*
@@ -144,8 +143,8 @@ typedef struct TextWriter {
 
 static void write_number(TextWriter *w, const char *key, uint64_t value)
 {
-    const char *format = value < 10 ? "%s = %" G_GINT64_MODIFIER "u\n"
-                                    : "%s = 0x%" G_GINT64_MODIFIER "x\n";
+    const char *format =
+        value < 10 ? "%s = %" G_GINT64_MODIFIER "u\n" : "%s = 0x%" G_GINT64_MODIFIER "x\n";
 
     g_string_append_printf(w->out, format, key, value);
 }
@@ -175,8 +174,7 @@ static void write_capabilities(TextWriter *w)
 
     g_string_append(w->out, "capabilities =");
     for (unsigned i = 0; i < capabilities->len; i++) {
-        const SnapshotCapability *capability =
-            &g_array_index(capabilities, SnapshotCapability, i);
+        const SnapshotCapability *capability = &g_array_index(capabilities, SnapshotCapability, i);
 
         g_string_append_c(w->out, ' ');
         append_name(w->out, capability->name, capability->length);
@@ -314,11 +312,11 @@ static void write_run(GString *out, const PageRun *run)
     if (run->count == 1) {
         g_string_append_printf(out, " %" G_GINT64_MODIFIER "u", run->first);
     } else if (run->count > 1 && run->first + (run->count - 1) > run->first) {
-        g_string_append_printf(out, " %" G_GINT64_MODIFIER "u-%" G_GINT64_MODIFIER "u",
-                               run->first, run->first + (run->count - 1));
+        g_string_append_printf(out, " %" G_GINT64_MODIFIER "u-%" G_GINT64_MODIFIER "u", run->first,
+                               run->first + (run->count - 1));
     } else {
-        g_string_append_printf(out, " %" G_GINT64_MODIFIER "u+%" G_GINT64_MODIFIER "u",
-                               run->first, run->count);
+        g_string_append_printf(out, " %" G_GINT64_MODIFIER "u+%" G_GINT64_MODIFIER "u", run->first,
+                               run->count);
     }
     g_string_append_printf(out, " %s", content_names[run->content]);
     switch (run->content) {
@@ -434,8 +432,8 @@ typedef struct TextReader {
     GError **error;
 } TextReader;
 
-static bool G_GNUC_PRINTF(4, 5) fail(TextReader *r, const char *group, const char *key,
-                                     const char *format, ...)
+static bool G_GNUC_PRINTF(4, 5)
+    fail(TextReader *r, const char *group, const char *key, const char *format, ...)
 {
     g_autofree char *value = g_key_file_get_value(r->file, group, key, NULL);
     g_autofree char *expected = NULL;
@@ -444,8 +442,8 @@ static bool G_GNUC_PRINTF(4, 5) fail(TextReader *r, const char *group, const cha
     va_start(arguments, format);
     expected = g_strdup_vprintf(format, arguments);
     va_end(arguments);
-    g_set_error(r->error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
-                "[%s] %s = %.100s: %s", group, key, value, expected);
+    g_set_error(r->error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE, "[%s] %s = %.100s: %s",
+                group, key, value, expected);
     return false;
 }
 
@@ -469,11 +467,12 @@ static bool read_number(TextReader *r, const char *group, const char *key, unsig
     }
     return fail(r, group, key,
                 "a number from 0 to 0x%" G_GINT64_MODIFIER "x is expected, such as 4096, 0x1000 "
-                "or 4K", max);
+                "or 4K",
+                max);
 }
 
-static bool read_fields(TextReader *r, const char *group, void *object,
-                        const SnapshotField *fields, unsigned n_fields)
+static bool read_fields(TextReader *r, const char *group, void *object, const SnapshotField *fields,
+                        unsigned n_fields)
 {
     for (unsigned i = 0; i < n_fields; i++) {
         bool there;
@@ -499,8 +498,9 @@ static bool read_name(TextReader *r, const char *group, const char *key, char *n
         return true;
     }
     if (!parse_name(text, r->bytes) || r->bytes->len > UINT8_MAX) {
-        return fail(r, group, key, "a name of at most 255 bytes is expected, \\xHH in it for "
-                                   "bytes that are not printable");
+        return fail(r, group, key,
+                    "a name of at most 255 bytes is expected, \\xHH in it for "
+                    "bytes that are not printable");
     }
     *length = r->bytes->len;
     if (*length > 0) {
@@ -616,8 +616,7 @@ static bool read_subsections(TextReader *r)
     for (unsigned i = 0; items[i]; i++) {
         if (!read_subsection(r, items[i])) {
             return fail(r, SNAPSHOT_GROUP, "subsections",
-                        "'%.60s' is not 'NAME VERSION list' or 'NAME VERSION hex BYTES'",
-                        items[i]);
+                        "'%.60s' is not 'NAME VERSION list' or 'NAME VERSION hex BYTES'", items[i]);
         }
     }
     return true;
@@ -650,8 +649,8 @@ static bool read_tail_section(TextReader *r, char **words, unsigned n_words)
         return false;
     }
     g_byte_array_append(r->bytes, (const uint8_t *)"", 1);
-    snapshot_append_section(r->snapshot->tail, full ? SNAPSHOT_SECTION_FULL
-                                                    : SNAPSHOT_SECTION_START,
+    snapshot_append_section(r->snapshot->tail,
+                            full ? SNAPSHOT_SECTION_FULL : SNAPSHOT_SECTION_START,
                             r->snapshot->section_id + 1, (const char *)r->bytes->data, instance,
                             version);
     return true;
@@ -722,9 +721,9 @@ static bool read_poke(TextReader *r, const char *item)
     }
     g_byte_array_set_size(r->bytes, 0);
     if (n_words == 3) {
-        if (strcmp(words[1], "hex") == 0 ? !parse_hex(words[2], r->bytes)
-                                         : strcmp(words[1], "base64") != 0 ||
-                                               !parse_base64(words[2], r->bytes)) {
+        if (strcmp(words[1], "hex") == 0
+                ? !parse_hex(words[2], r->bytes)
+                : strcmp(words[1], "base64") != 0 || !parse_base64(words[2], r->bytes)) {
             return false;
         }
         snapshot_add_poke(r->snapshot, poke.offset, r->bytes->data, r->bytes->len);
@@ -821,9 +820,8 @@ static bool read_run_content(TextReader *r, char **words, unsigned n_words, Page
     case CONTENT_FILL:
     case CONTENT_PATTERN:
     case CONTENT_STALE:
-        if (argument && !parse_number(argument, run->content == CONTENT_FILL ? UINT8_MAX
-                                                                             : UINT32_MAX,
-                                      &seed)) {
+        if (argument &&
+            !parse_number(argument, run->content == CONTENT_FILL ? UINT8_MAX : UINT32_MAX, &seed)) {
             return false;
         }
         run->seed = seed;
@@ -839,8 +837,7 @@ static bool read_run(TextReader *r, const char *item, SnapshotBlock *block)
     unsigned n_words = g_strv_length(words);
     PageRun run = { .content = 0 };
 
-    if (n_words > 3 || !parse_range(words[0], &run) ||
-        !read_run_content(r, words, n_words, &run)) {
+    if (n_words > 3 || !parse_range(words[0], &run) || !read_run_content(r, words, n_words, &run)) {
         return false;
     }
     snapshot_block_add_run(block, run);
@@ -864,17 +861,15 @@ static bool read_runs(TextReader *r, const char *group, SnapshotBlock *block)
     return true;
 }
 
-/* What the layout depends on, of one block. */
 static bool read_block(TextReader *r, unsigned index)
 {
     g_autofree char *group = g_strdup_printf("block %u", index);
-    SnapshotBlock *block = snapshot_add_block(r->snapshot, "", 0);
+    SnapshotBlock *block = snapshot_block(r->snapshot, index);
     uint64_t ignored = 0;
     bool there;
 
     if (!read_name(r, group, "idstr", block->idstr, &block->idstr_length) ||
-        !read_number(r, group, "ignored", 1, &there, &ignored) ||
-        !read_fields(r, group, block, snapshot_block_fields, 2)) {
+        !read_number(r, group, "ignored", 1, &there, &ignored)) {
         return false;
     }
     block->ignored = ignored != 0;
@@ -919,8 +914,9 @@ static bool is_key(const char *key, const char *const *keys, const SnapshotField
 
 static bool check_group(TextReader *r, const char *group)
 {
-    static const char *const snapshot_keys[] = { "machine", "capabilities", "subsections",
-                                                 "section_name", "tail", "pokes", NULL };
+    static const char *const snapshot_keys[] = {
+        "machine", "capabilities", "subsections", "section_name", "tail", "pokes", NULL
+    };
     static const char *const block_keys[] = { "idstr", "ignored", "pages", NULL };
     bool is_block = strcmp(group, SNAPSHOT_GROUP) != 0;
     g_auto(GStrv) keys = g_key_file_get_keys(r->file, group, NULL, NULL);
@@ -973,26 +969,37 @@ static bool check_units(TextReader *r)
     return true;
 }
 
-static bool read_snapshot(TextReader *r)
+static bool read_lists(TextReader *r)
 {
     Snapshot *s = r->snapshot;
-    unsigned n_blocks = 0;
 
-    while (has_block(r, n_blocks)) {
-        n_blocks++;
-    }
-    if (!check_groups(r, n_blocks) ||
-        !read_fields(r, SNAPSHOT_GROUP, s, snapshot_fields, SNAPSHOT_N_FIELDS) ||
-        !check_units(r) || !read_machine(r) || !read_capabilities(r) || !read_subsections(r) ||
-        !read_name(r, SNAPSHOT_GROUP, "section_name", s->section_name,
-                   &s->section_name_length) ||
+    if (!read_machine(r) || !read_capabilities(r) || !read_subsections(r) ||
+        !read_name(r, SNAPSHOT_GROUP, "section_name", s->section_name, &s->section_name_length) ||
         !read_tail(r) || !read_pokes(r)) {
         return false;
     }
-    for (unsigned i = 0; i < n_blocks; i++) {
+    for (unsigned i = 0; i < s->blocks->len; i++) {
         if (!read_block(r, i)) {
             return false;
         }
+    }
+    return true;
+}
+
+/*
+ * The numbers are read twice: the layout depends on some of them, and
+ * overwrites others that are there.
+ */
+static bool read_snapshot(TextReader *r)
+{
+    Snapshot *s = r->snapshot;
+
+    while (has_block(r, s->blocks->len)) {
+        snapshot_add_block(s, "", 0);
+    }
+    if (!check_groups(r, s->blocks->len) || !read_all_fields(r) || !check_units(r) ||
+        !read_lists(r)) {
+        return false;
     }
     s->truncate = g_key_file_has_key(r->file, SNAPSHOT_GROUP, "file_size", NULL);
     set_defaults(s);

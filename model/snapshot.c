@@ -329,8 +329,7 @@ void snapshot_append_ram_section(GByteArray *tail, uint8_t type, uint32_t sectio
     g_byte_array_append(tail, bytes, sizeof(bytes));
 }
 
-void snapshot_append_command(GByteArray *tail, uint16_t command, const void *data,
-                             uint16_t length)
+void snapshot_append_command(GByteArray *tail, uint16_t command, const void *data, uint16_t length)
 {
     uint8_t bytes[5];
     uint8_t *at = bytes;
@@ -344,8 +343,8 @@ void snapshot_append_command(GByteArray *tail, uint16_t command, const void *dat
     }
 }
 
-void snapshot_append_section(GByteArray *tail, uint8_t type, uint32_t section_id,
-                             const char *name, uint32_t instance_id, uint32_t version)
+void snapshot_append_section(GByteArray *tail, uint8_t type, uint32_t section_id, const char *name,
+                             uint32_t instance_id, uint32_t version)
 {
     uint8_t bytes[1 + 4 + 1 + UINT8_MAX + 4 + 4];
     uint8_t *at = bytes;
@@ -436,8 +435,8 @@ static uint64_t layout_block(const Snapshot *snapshot, SnapshotBlock *block, uin
     }
     block->bitmap_at = header_end;
     block->bitmap_pages = block->used_length / snapshot->page_size;
-    block->pages_at = align_up(header_end + snapshot_block_bitmap_length(block),
-                               snapshot->pages_alignment);
+    block->pages_at =
+        align_up(header_end + snapshot_block_bitmap_length(block), snapshot->pages_alignment);
     block->bitmap_offset = block->bitmap_at;
     block->pages_offset = block->pages_at;
     return block->pages_at + block->used_length;

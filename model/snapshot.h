@@ -39,11 +39,11 @@ enum {
 
 /* What a run of pages of a block holds. */
 typedef enum PageContent {
-    CONTENT_PATTERN, /* sparse_pattern(seed, file offset), bit set */
-    CONTENT_FILL,    /* the byte @seed, bit set */
-    CONTENT_DATA,    /* literal bytes, then a hole, bit set */
-    CONTENT_ABSENT,  /* bit set, but nothing written: a hole reads as zeroes */
-    CONTENT_STALE,   /* bit clear, but a pattern is there all the same (P3) */
+    CONTENT_PATTERN,    /* sparse_pattern(seed, file offset), bit set */
+    CONTENT_FILL,       /* the byte @seed, bit set */
+    CONTENT_DATA,       /* literal bytes, then a hole, bit set */
+    CONTENT_ABSENT,     /* bit set, but nothing written: a hole reads as zeroes */
+    CONTENT_STALE,      /* bit clear, but a pattern is there all the same (P3) */
     CONTENT_STALE_DATA, /* bit clear, but literal bytes are there (P3) */
     CONTENT__MAX,
 } PageContent;
@@ -101,9 +101,9 @@ typedef struct Snapshot {
     uint32_t magic;
     uint32_t stream_version;
     uint8_t configuration_type;
-    uint32_t machine_length; /* as written */
-    GByteArray *machine;     /* the bytes written */
-    GArray *subsections;     /* of SnapshotSubsection, in order */
+    uint32_t machine_length;   /* as written */
+    GByteArray *machine;       /* the bytes written */
+    GArray *subsections;       /* of SnapshotSubsection, in order */
     uint32_t capability_count; /* as written */
     GArray *capabilities;      /* of SnapshotCapability */
     uint8_t section_type;
@@ -112,21 +112,21 @@ typedef struct Snapshot {
     char section_name[256];
     uint32_t instance_id;
     uint32_t section_version;
-    uint64_t total; /* the first word, flags included, as written */
+    uint64_t total;    /* the first word, flags included, as written */
     GPtrArray *blocks; /* of SnapshotBlock, in file order; the pool owns them */
     uint64_t tail_at;  /* where the EOS word is put */
     uint64_t eos;
     uint8_t footer_type;
     uint32_t footer_id;
-    GByteArray *tail; /* what follows the START section's footer, verbatim */
-    uint64_t page_size; /* the target's page size, bytes: unit of PageRun */
+    GByteArray *tail;         /* what follows the START section's footer, verbatim */
+    uint64_t page_size;       /* the target's page size, bytes: unit of PageRun */
     uint64_t pages_alignment; /* of the last snapshot_layout(), bytes */
     /*
      * Of SparseExtent, in no order: put over the encoded file at the end,
      * wherever they hit. Their data are in the arena.
      */
     GArray *pokes;
-    bool truncate;    /* cut or extend the file to @file_size at the very end */
+    bool truncate; /* cut or extend the file to @file_size at the very end */
     uint64_t file_size;
     SnapshotPool *pool; /* memory kept over a reset */
 } Snapshot;
@@ -170,11 +170,10 @@ void snapshot_add_poke(Snapshot *snapshot, uint64_t offset, const void *bytes, s
 
 /* One item of the tail (sections 4 and 10 of the document), appended. */
 void snapshot_append_ram_section(GByteArray *tail, uint8_t type, uint32_t section_id);
-void snapshot_append_command(GByteArray *tail, uint16_t command, const void *data,
-                             uint16_t length);
+void snapshot_append_command(GByteArray *tail, uint16_t command, const void *data, uint16_t length);
 /* START or FULL as @type, up to and with the version; the contents are yours. */
-void snapshot_append_section(GByteArray *tail, uint8_t type, uint32_t section_id,
-                             const char *name, uint32_t instance_id, uint32_t version);
+void snapshot_append_section(GByteArray *tail, uint8_t type, uint32_t section_id, const char *name,
+                             uint32_t instance_id, uint32_t version);
 /* What QEMU writes without devices: SWITCHOVER_START, END of ram, EOF. */
 void snapshot_append_tail(GByteArray *tail, uint32_t section_id);
 

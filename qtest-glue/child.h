@@ -44,7 +44,7 @@ bool child_wait(Child *child, int timeout_ms);
  * @grace_ms: how long SIGTERM may take; 0: SIGKILL at once
  *
  * Ends the process: SIGTERM, then SIGKILL, and reaps it. Nothing happens if it
- * has ended already. Async-signal safety: none.
+ * has ended already.
  */
 void child_kill(Child *child, int grace_ms);
 

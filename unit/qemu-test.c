@@ -23,33 +23,32 @@ QemuBinary *require_qemu(void)
     return binary;
 }
 
-static bool left_nothing(const char *name, const char *folder)
-{
-    bool clean = true;
-
-    if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
-        fprintf(stderr, "%s: a child process is left\n", name);
-        clean = false;
-    }
-    if (g_rmdir(folder) != 0) {
-        fprintf(stderr, "%s: files are left in %s\n", name, folder);
-        clean = false;
-    }
-    return clean;
-}
-
-int run_and_leave_nothing(const char *name, const struct CMUnitTest *tests, size_t n_tests)
+char *tmpdir_enter(void)
 {
     const char *parent = g_getenv("TMPDIR");
     g_autofree char *folder =
         g_build_filename(parent ? parent : P_tmpdir, "pagewise-test-XXXXXX", NULL);
-    int status;
 
     if (!mkdtemp(folder)) {
         perror(folder);
-        return 1;
+        return NULL;
     }
     g_setenv("TMPDIR", folder, TRUE);
-    status = pagewise_run_tests(name, tests, n_tests);
-    return left_nothing(name, folder) ? status : 1;
+    return g_steal_pointer(&folder);
+}
+
+bool tmpdir_leave(char *folder)
+{
+    bool clean = true;
+
+    if (waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
+        fprintf(stderr, "pagewise: a child process is left\n");
+        clean = false;
+    }
+    if (g_rmdir(folder) != 0) {
+        fprintf(stderr, "pagewise: files are left in %s\n", folder);
+        clean = false;
+    }
+    g_free(folder);
+    return clean;
 }

@@ -16,9 +16,15 @@
 QemuBinary *require_qemu(void);
 
 /*
- * pagewise_run_tests() with a fresh folder for temporary files: returns 1 if a
- * file in it, or a child process, is left at the end.
+ * A fresh folder for all temporary files of this program, named in TMPDIR from
+ * now on. To be called before the first of them is made. NULL: see stderr.
  */
-int run_and_leave_nothing(const char *name, const struct CMUnitTest *tests, size_t n_tests);
+char *tmpdir_enter(void);
+
+/*
+ * True if no file in the folder and no child process is left; says so on
+ * stderr otherwise. Removes the folder if it is empty, and frees its name.
+ */
+bool tmpdir_leave(char *folder);
 
 #endif

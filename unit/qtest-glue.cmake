@@ -1,4 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-pagewise_unit_test(test-qtest-glue SOURCES qemu-test.c DEPENDS qtest-glue LABELS unit qemu TIMEOUT 180)
-pagewise_unit_test(test-real-snapshots SOURCES qemu-test.c DEPENDS qtest-glue loader LABELS qemu TIMEOUT 180)
+pagewise_unit_test(test-qtest-glue
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue
+  LABELS unit qemu
+  TIMEOUT 180)
+pagewise_unit_test(test-real-snapshots
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue loader
+  LABELS qemu
+  TIMEOUT 180)

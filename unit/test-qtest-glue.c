@@ -173,15 +173,15 @@ static QmpClient *scripted_client(const char *script, int *peer, GError **error)
 
 static void test_qmp_answers(void **state)
 {
-    int peer;
-    g_autoptr(GError) error = NULL;
-    g_autoptr(QmpClient) qmp = scripted_client(
+    static const char script[] =
         GREETING NEGOTIATED "{\"event\": \"STOP\", \"timestamp\": {}}\r\n"
                             "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"setup\"}}\r\n"
                             "{\"return\": \"late\", \"id\": 1}\r\n"
                             "{\"return\": \"yes\", \"id\": 2}\r\n"
-                            "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"active\"}}\r\n",
-        &peer, &error);
+                            "{\"event\": \"MIGRATION\", \"data\": {\"status\": \"active\"}}\r\n";
+    int peer;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmpClient) qmp = scripted_client(script, &peer, &error);
     g_autoptr(JsonNode) answer = NULL;
     g_autoptr(JsonObject) setup = NULL;
     g_autoptr(JsonObject) active = NULL;
@@ -204,14 +204,13 @@ static void test_qmp_answers(void **state)
 
 static void test_qmp_command_errors(void **state)
 {
-    int peer;
-    g_autoptr(GError) error = NULL;
-    g_autoptr(QmpClient) qmp = scripted_client(
-        GREETING NEGOTIATED
+    static const char script[] = GREETING NEGOTIATED
         "{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no 'x'\"}, \"id\": 2}\r\n"
         "{\"error\": {\"class\": \"Brandnew\", \"desc\": \"what\"}, \"id\": 3}\r\n"
-        "{\"error\": 7, \"id\": 4}\r\n",
-        &peer, &error);
+        "{\"error\": 7, \"id\": 4}\r\n";
+    int peer;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmpClient) qmp = scripted_client(script, &peer, &error);
 
     (void)state;
     assert_non_null(qmp);
@@ -475,6 +474,8 @@ int main(void)
         cmocka_unit_test(test_load_refused),    cmocka_unit_test(test_load_unable),
         cmocka_unit_test(test_killed_program),
     };
+    char *folder = tmpdir_enter();
+    int status = folder ? pagewise_run("test-qtest-glue", tests) : 1;
 
-    return run_and_leave_nothing("test-qtest-glue", tests, G_N_ELEMENTS(tests));
+    return folder && tmpdir_leave(folder) ? status : 1;
 }

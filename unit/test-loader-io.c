@@ -516,6 +516,23 @@ static void test_stream_borders(void **state)
     assert_true(loader_stream_be32(&stream, "f", &be32, NULL));
 }
 
+/* What a file gained after the load began is not read: its size was noted. */
+static void test_stream_of_growing_file(void **state)
+{
+    g_autoptr(TestFile) file = test_file_small(NULL, false);
+    LoaderStream stream;
+    MemoryReader reader;
+    uint32_t value;
+
+    (void)state;
+    memory_reader_init(&reader, file);
+    reader.reader.size = 6;
+    loader_stream_init(&stream, &reader.reader, 0);
+    assert_true(loader_stream_be32(&stream, "f", &value, NULL));
+    assert_int_equal(reader.bytes_read, 6);
+    assert_false(loader_stream_be32(&stream, "f", &value, NULL));
+}
+
 static void test_stream_read_at(void **state)
 {
     g_autoptr(TestFile) file = test_file_small(NULL, false);
@@ -557,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_fd_reader_fails_later),
         cmocka_unit_test(test_fd_is_no_file),
         cmocka_unit_test(test_stream_borders),
+        cmocka_unit_test(test_stream_of_growing_file),
         cmocka_unit_test(test_stream_read_at),
     };
 

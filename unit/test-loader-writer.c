@@ -310,7 +310,8 @@ typedef struct FailingWriter {
     FileWriter writer;
     FdWriter real;
     unsigned writes;
-    unsigned fail_write; /* 1: the first */
+    unsigned fail_write; /* 1: the first; 0: none */
+    size_t max_length;   /* of a write so far */
 } FailingWriter;
 
 static int failing_pwrite(FileWriter *writer, const void *buffer, size_t length, uint64_t offset)
@@ -318,6 +319,7 @@ static int failing_pwrite(FileWriter *writer, const void *buffer, size_t length,
     FailingWriter *self = (FailingWriter *)writer;
 
     assert_true(length > 0);
+    self->max_length = MAX(self->max_length, length);
     if (++self->writes == self->fail_write) {
         return -ENOSPC;
     }
@@ -356,6 +358,22 @@ static void test_every_write_fails_in_turn(void **state)
         assert_int_equal(writer.writes, i + 1);
         tear_down(&f);
     }
+}
+
+static void test_chunks(void **state)
+{
+    FailingWriter writer = { .writer = { failing_pwrite } };
+    Fixture f;
+
+    (void)state;
+    set_up(&f, 600, 0x1000);
+    memset(f.blocks[0].host, 1, 600 * 0x1000);
+    writer.real = f.writer;
+    assert_true(mapped_ram_save(&writer.writer, f.blocks, 1, &f.options, NULL));
+    /* Fields, record, bitmap; 256, 256 and 88 pages; the end. */
+    assert_int_equal(writer.writes, 7);
+    assert_int_equal(writer.max_length, MIB);
+    tear_down(&f);
 }
 
 static void test_failing_allocation(void **state)
@@ -448,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_long_runs),
         cmocka_unit_test(test_empty_block),
         cmocka_unit_test(test_every_write_fails_in_turn),
+        cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_failing_allocation),
         cmocka_unit_test(test_fd_cannot_be_written),
         cmocka_unit_test(test_short_and_interrupted_writes),

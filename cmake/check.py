@@ -40,7 +40,7 @@ def print_totals(cases):
               and not SKIP.search(case.findtext("system-out") or "")]
     if skips or silent:
         print("\nSkipped (PAGEWISE_REQUIRE=FEATURE,... makes failures of these):")
-        for name, line in skips:
+        for name, line in dict.fromkeys(skips):
             print(f"    {name}: {line}")
         for name in silent:
             print(f"    {name}: gave no reason")

@@ -77,6 +77,10 @@ def objects(programs):
     return [first] + [argument for program in rest for argument in ("-object", program)]
 
 
+def sources(options):
+    return [str(options.source / room) for room in ROOMS]
+
+
 def parse_lcov(text):
     files = {}
     current = None
@@ -95,10 +99,9 @@ def parse_lcov(text):
 
 
 def measure(options, programs, merged):
-    sources = [str(options.source / room) for room in ROOMS]
     text = subprocess.run(
         [options.llvm_cov, "export", "-format=lcov", f"-instr-profile={merged}",
-         *objects(programs), "-sources", *sources],
+         *objects(programs), *sources(options)],
         check=True, stdout=subprocess.PIPE, text=True).stdout
     files = [file for file in parse_lcov(text) if file.lines]
     for file in files:
@@ -110,7 +113,7 @@ def write_html(options, programs, merged, folder):
     subprocess.run(
         [options.llvm_cov, "show", "-format=html", "-show-branches=count",
          f"-output-dir={folder}", f"-instr-profile={merged}", *objects(programs),
-         "-sources", *[str(options.source / room) for room in ROOMS]],
+         *sources(options)],
         check=True, stdout=subprocess.DEVNULL)
 
 

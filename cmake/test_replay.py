@@ -33,7 +33,7 @@ class ReplayTest(unittest.TestCase):
         environment.pop("MISBEHAVE", None)
         if misbehave is not None:
             environment["MISBEHAVE"] = misbehave
-            for number in range(3):
+            for number in range(8):
                 (self.corpus / f"bad-{number}").write_bytes(b"B")
         result = subprocess.run([str(Options.target), *arguments], env=environment, text=True,
                                 capture_output=True, timeout=60, check=False)

@@ -15,7 +15,8 @@
 #include <string.h>
 
 #define MAX_SMALL_PAGES 20
-#define MAX_DENSE_PAGES 512 /* beyond, only a few pages are set */
+#define MAX_SMALL_BYTES (48 * 1024)
+#define MAX_DENSE_PAGES 24 /* beyond, only a few pages are set */
 #define HUGE_PAGE_SIZE (2 * 1024 * 1024)
 
 typedef struct FilePlan {
@@ -147,13 +148,15 @@ static uint64_t plan_alignment(const FilePlan *plan, uint64_t page_size)
     return alignments[plan->alignment % G_N_ELEMENTS(alignments)];
 }
 
-static uint64_t plan_pages(const BlockPlan *plan, uint64_t max_pages)
+/* Few bytes mostly: copying and comparing pages is what an execution costs. */
+static uint64_t plan_pages(const BlockPlan *plan, uint64_t page_size, uint64_t max_pages)
 {
     uint64_t pages;
 
-    if (plan->pages < 200) {
+    if (plan->pages < 236) {
         pages = 1 + plan->pages % MAX_SMALL_PAGES;
-    } else if (plan->pages < 252) {
+        pages = MIN(pages, MAX(1, MAX_SMALL_BYTES / page_size));
+    } else if (plan->pages < 254) {
         pages = edge_pages[plan->pages % G_N_ELEMENTS(edge_pages)];
     } else {
         pages = max_pages - plan->big_pages % max_pages;
@@ -203,7 +206,7 @@ static void draw_guest_block(const BlockPlan *plan, uint64_t max_bytes, Guest *g
     GuestBlock *block = &guest->blocks[guest->n_blocks];
     uint64_t page_size = guest->target_page_size;
     uint64_t max_pages = max_bytes / page_size;
-    uint64_t pages = plan_pages(plan, max_pages);
+    uint64_t pages = plan_pages(plan, page_size, max_pages);
     uint64_t extra = plan->extra < 192 ? 0 : plan->extra % 17;
 
     name_block(plan, guest, block);

@@ -12,10 +12,12 @@
 
 /* What a load may always cost, however small file and guest are. */
 #define FREE_READS 256
+/* Short reads of one load, about: shorter ones are made longer. */
+#define MAX_SHORT_READS 1024
 #define FREE_BYTES (UINT64_C(64) << 10)
 
-/* Pages of one case: more are not loaded, an execution is to be short. */
-#define MAX_PAGES 4096
+/* Bytes of pages in one case: more are not loaded, an execution is to be short. */
+#define MAX_PAGE_BYTES (UINT64_C(1) << 20)
 
 void judge_case(PropertyContext *context, const LoadCase *c)
 {
@@ -24,6 +26,11 @@ void judge_case(PropertyContext *context, const LoadCase *c)
     } else {
         judge_file(c->file, &c->guest, &context->judgement);
     }
+}
+
+static uint64_t max_pages_of_case(const Guest *guest)
+{
+    return MAX_PAGE_BYTES / guest->target_page_size;
 }
 
 static uint64_t count_pages(const Judgement *judgement, unsigned block, uint64_t limit)
@@ -50,19 +57,17 @@ static bool has_large_block(const Guest *guest)
 
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
 {
+    uint64_t max_pages = max_pages_of_case(&c->guest);
     uint64_t pages = 0;
 
-    if (!has_large_block(&c->guest)) {
-        return false;
-    }
     /* To clear pages a reader has to look at them all. */
-    if (c->guest.clear_pages) {
+    if (c->guest.clear_pages && has_large_block(&c->guest)) {
         return true;
     }
     for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        pages += count_pages(&context->judgement, i, MAX_PAGES);
+        pages += count_pages(&context->judgement, i, max_pages + 1);
     }
-    return pages >= MAX_PAGES;
+    return pages > max_pages;
 }
 
 static uint64_t guest_pages(const Guest *guest)
@@ -83,17 +88,17 @@ static uint64_t guest_pages(const Guest *guest)
 static SubjectCost cost_limits(const LoadCase *c)
 {
     uint64_t pages = guest_pages(&c->guest);
-    uint64_t data = MIN(sparse_file_data_bytes(c->file), FREE_BYTES << 6);
-    uint64_t bytes =
-        FREE_BYTES + data + pages / 4 + 2 * MIN(pages, MAX_PAGES) * c->guest.target_page_size;
+    uint64_t loaded = MIN(pages, max_pages_of_case(&c->guest));
+    uint64_t data = MIN(sparse_file_data_bytes(c->file), MAX_PAGE_BYTES);
+    uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest.target_page_size;
     SubjectCost cost = {
         .max_bytes = bytes,
-        .max_reads = FREE_READS + data / 64 + 2 * MIN(pages, MAX_PAGES) + pages / 4096,
+        .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
         .fail_read = c->fail_read,
     };
 
     if (c->max_read_length) {
-        cost.max_read_length = MAX(c->max_read_length, bytes / MAX_PAGES);
+        cost.max_read_length = MAX(c->max_read_length, bytes / MAX_SHORT_READS);
         cost.max_reads += bytes / cost.max_read_length;
     }
     return cost;

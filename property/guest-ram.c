@@ -16,6 +16,9 @@
 #define SLACK 4096
 #define GUARD 4096
 
+/* Pages of a memory file that are kept from load to load. */
+#define KEPT_BYTES (256 * 1024)
+
 typedef struct Arena {
     uint8_t *base; /* of the mapping, guards included; NULL: not mapped yet */
     uint64_t size; /* between the guards, bytes */
@@ -123,10 +126,37 @@ static bool arena_map_large(Arena *arena, GError **error)
     return true;
 }
 
-/* Takes all pages of the memory file away: it is zero, and untouched, again. */
+/* The next range of the memory file that holds pages, from @at on. */
+static bool next_pages(const Arena *arena, uint64_t at, uint64_t *start, uint64_t *end)
+{
+    off_t data = lseek(arena->fd, at, SEEK_DATA);
+
+    if (data < 0) {
+        return false;
+    }
+    *start = data;
+    *end = lseek(arena->fd, data, SEEK_HOLE);
+    return true;
+}
+
+/*
+ * Makes the memory file zero again. A few pages are kept and overwritten, as
+ * the next load is likely to want them; many are given back.
+ */
 static bool arena_clear_large(Arena *arena, GError **error)
 {
-    if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
+    uint64_t kept = 0;
+    uint64_t start = 0;
+    uint64_t end = 0;
+
+    while (kept <= KEPT_BYTES && next_pages(arena, end, &start, &end)) {
+        kept += end - start;
+        if (kept <= KEPT_BYTES) {
+            memset(arena->base + GUARD + start, 0, end - start);
+        }
+    }
+    if (kept > KEPT_BYTES &&
+        (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0)) {
         return set_errno(error, "cannot empty the memory file");
     }
     return true;
@@ -228,16 +258,13 @@ static bool file_is_filled(const RamBlock *block, uint64_t start, uint64_t end, 
     uint64_t at = start;
 
     while (at < end) {
-        off_t data = lseek(block->large.fd, shift + at, SEEK_DATA);
-        off_t hole;
         uint64_t from, to;
 
-        if (data < 0 || (uint64_t)data >= shift + end) {
+        if (!next_pages(&block->large, shift + at, &from, &to) || from >= shift + end) {
             break;
         }
-        from = MAX(at, data - shift);
-        hole = lseek(block->large.fd, data, SEEK_HOLE);
-        to = MIN(end, (uint64_t)hole - shift);
+        from = MAX(at, from - shift);
+        to = MIN(end, to - shift);
         if (byte != 0 && from > at) {
             *differs = at;
             return false;

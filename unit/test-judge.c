@@ -886,6 +886,9 @@ static void test_every_rule(void **state)
         judge_file(file, &plan.guest, &judgement);
         assert_judged(cases[i].name, &judgement, cases[i].verdict, cases[i].n_violations,
                       &cases[i].wanted);
+        if (cases[i].verdict == VERDICT_ACCEPT && cases[i].prepare != tail_ends_with_eof) {
+            assert_int_equal(judgement.end, sparse_file_size(file));
+        }
     }
 }
 
@@ -1365,7 +1368,15 @@ static void test_next_page_is_below_pages(void **state)
     assert_int_equal(judgement.verdict, VERDICT_ACCEPT);
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 0), UINT64_MAX);
 
+    /* A bitmap across 2^64 does not go on at the start of the file. */
+    large_block(&plan, 96, AT_PAGES);
+    plan.records[0].bitmap_offset = UINT64_MAX - 7;
+    judge_plan(&plan, file, &judgement);
+    assert_int_equal(judgement.blocks[0].bitmap_length, 16);
+    assert_int_equal(judgement_next_page_in_file(&judgement, 0, 64), UINT64_MAX);
+
     /* After B2 there may be no place for a bitmap at all. */
+    plan_standard(&plan);
     plan.records[0].bitmap = 0;
     plan.records[0].bitmap_offset = UINT64_MAX - 3;
     judge_plan(&plan, file, &judgement);
@@ -1483,6 +1494,30 @@ static void test_hostile_counts(void **state)
     put_number(file, AT_MACHINE, 4, UINT32_MAX);
     sparse_file_truncate(file, AT_MACHINE + 4ull + UINT32_MAX);
     assert_judged_at_once("machine", file, &plan.guest, VERDICT_REJECT);
+}
+
+/* The longest list that has to be read: 254 unknown names, and the right one. */
+static void test_longest_list_of_capabilities(void **state)
+{
+    GString *bytes = g_string_new(NULL);
+    g_autoptr(SparseFile) file = sparse_file_new();
+    Judgement judgement;
+    Plan plan;
+
+    (void)state;
+    plan_standard(&plan);
+    g_string_append_len(bytes, PLAN_CAPABILITIES "\0\0\0\xff", 36);
+    for (unsigned i = 0; i < 254; i++) {
+        g_string_append_c(bytes, '\0');
+    }
+    g_string_append(bytes, PLAN_MAPPED_RAM);
+    plan.subsections = (PlanBytes){ bytes->str, bytes->len };
+    judge_plan(&plan, file, &judgement);
+    assert_int_equal(judgement.verdict, VERDICT_MAY);
+    assert_false(judgement.ram_unspecified);
+    assert_false(judgement_violates(&judgement, RULE_C6));
+    assert_int_equal(judgement.end, AT_FILE_END);
+    g_string_free(bytes, TRUE);
 }
 
 static void test_hostile_bitmaps(void **state)
@@ -1608,6 +1643,7 @@ int main(void)
         cmocka_unit_test(test_next_page_is_below_pages),
         cmocka_unit_test(test_block_alone),
         cmocka_unit_test(test_hostile_counts),
+        cmocka_unit_test(test_longest_list_of_capabilities),
         cmocka_unit_test(test_hostile_bitmaps),
         cmocka_unit_test(test_description_of_strange_names),
         cmocka_unit_test(test_verdict_names),

@@ -556,6 +556,23 @@ static void test_stream_read_at(void **state)
     assert_int_equal(stream.position, 0x104);
 }
 
+/* Whatever is put into it, a message is bounded, one line, and printable. */
+static void test_messages(void **state)
+{
+    g_autofree char *text = g_strnfill(5000, 'x');
+    g_autoptr(GError) cut = NULL;
+    g_autoptr(GError) odd = NULL;
+    FieldAt at = { .block = "a\n\"\\\xff", .field = "field", .offset = 16 };
+
+    (void)state;
+    assert_false(mapped_ram_refuse(&cut, MAPPED_RAM_ERROR_INVALID, "F1", at, 1, "%s", text));
+    assert_int_equal(strlen(cut->message), 4095);
+    assert_false(mapped_ram_refuse_field(&odd, MAPPED_RAM_ERROR_IO, NULL, at, "is odd"));
+    assert_string_equal(odd->message,
+                        "block 'a\\n\\\"\\\\\\377': field at file offset 0x10: is odd");
+    assert_false(mapped_ram_refuse_field(NULL, MAPPED_RAM_ERROR_IO, NULL, at, "is odd"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -576,6 +593,7 @@ int main(void)
         cmocka_unit_test(test_stream_borders),
         cmocka_unit_test(test_stream_of_growing_file),
         cmocka_unit_test(test_stream_read_at),
+        cmocka_unit_test(test_messages),
     };
 
     return pagewise_run("loader-io", tests);

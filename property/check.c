@@ -108,7 +108,7 @@ static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, Su
                                  AllocMeter *meter, GError **refusal)
 {
     SubjectStatus (*function)(SubjectLoad *, GError **) =
-        c->one_block ? context->subject->load_block : context->subject->load_file;
+        c->one_block ? context->subject->load_header : context->subject->load_file;
     SubjectStatus status;
 
     if (!function) {
@@ -285,7 +285,8 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
         !check_message(context, refusal, error)) {
         return false;
     }
-    return check_ram_after_refusal(context, &context->judgement, error);
+    return load->stages == SUBJECT_HEADERS ||
+           check_ram_after_refusal(context, &context->judgement, error);
 }
 
 /* The pages that the header stage says are in the file, against the model's. */
@@ -294,6 +295,7 @@ static bool check_bitmap(PropertyContext *context, const SubjectBlock *block, GE
     const Judgement *judgement = &context->judgement;
     const JudgedBlock *judged = &judgement->blocks[0];
 
+    context->stats.pages += judged->pages;
     for (uint64_t page = 0, next; page < judged->pages; page = next + 1) {
         uint64_t word = page / 64;
         uint64_t found;
@@ -347,10 +349,24 @@ static bool check_header(PropertyContext *context, const SubjectBlock *block, GE
 static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
                            GError **error)
 {
-    if (load->stages != SUBJECT_HEADERS) {
-        return check_ram(context, &context->judgement, load->blocks, error);
+    return c->one_block ? check_header(context, &load->blocks[0], error)
+                        : check_ram(context, &context->judgement, load->blocks, error);
+}
+
+/* Guest RAM that is all accounted for, or, for headers alone, none at all. */
+static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
+{
+    if (load->stages == SUBJECT_HEADERS) {
+        load->blocks[0].host = guest_ram_forbidden(context->ram, error);
+        return load->blocks[0].host;
     }
-    return !c->one_block || check_header(context, &load->blocks[0], error);
+    if (!guest_ram_prepare(context->ram, &c->guest, c->before, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+        load->blocks[i].host = guest_ram_host(context->ram, i);
+    }
+    return true;
 }
 
 static void free_result(SubjectLoad *load)
@@ -375,11 +391,8 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
     SubjectStatus status;
     bool holds;
 
-    if (!guest_ram_prepare(context->ram, &c->guest, c->before, error)) {
+    if (!give_ram(context, c, &load, error)) {
         return false;
-    }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        load.blocks[i].host = guest_ram_host(context->ram, i);
     }
     status = run_subject(context, c, &load, &meter, refusal);
     *accepted = status == SUBJECT_ACCEPTED;

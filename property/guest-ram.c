@@ -37,6 +37,7 @@ typedef struct RamBlock {
 
 struct GuestRam {
     RamBlock blocks[GUEST_MAX_BLOCKS];
+    Arena forbidden;
 };
 
 GuestRam *guest_ram_new(void)
@@ -47,6 +48,7 @@ GuestRam *guest_ram_new(void)
         ram->blocks[i].small.fd = -1;
         ram->blocks[i].large.fd = -1;
     }
+    ram->forbidden.fd = -1;
     return ram;
 }
 
@@ -66,6 +68,7 @@ void guest_ram_free(GuestRam *ram)
         arena_unmap(&ram->blocks[i].small);
         arena_unmap(&ram->blocks[i].large);
     }
+    arena_unmap(&ram->forbidden);
     g_free(ram);
 }
 
@@ -208,6 +211,14 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         }
     }
     return true;
+}
+
+uint8_t *guest_ram_forbidden(GuestRam *ram, GError **error)
+{
+    if (!ram->forbidden.base && !arena_reserve(&ram->forbidden, GUEST_RAM_LARGE, error)) {
+        return NULL;
+    }
+    return ram->forbidden.base + GUARD;
 }
 
 uint8_t *guest_ram_host(const GuestRam *ram, unsigned block)

@@ -43,6 +43,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(GuestRam, guest_ram_free)
  */
 bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError **error);
 
+/*
+ * In place of guest RAM, for a load that must not touch any: GUEST_RAM_LARGE
+ * bytes of address space that nobody can read or write. NULL: see @error.
+ */
+uint8_t *guest_ram_forbidden(GuestRam *ram, GError **error);
+
 /* First byte of the block; valid until the next guest_ram_prepare(). */
 uint8_t *guest_ram_host(const GuestRam *ram, unsigned block);
 

@@ -28,6 +28,9 @@ const char *input_kind_name(unsigned kind)
     return kind < G_N_ELEMENTS(kind_names) ? kind_names[kind] : NULL;
 }
 
+/* Values of InputPages.shift below it do not shift. */
+#define LEAST_SHIFT 0xf0
+
 static uint64_t load_le(const uint8_t *bytes, unsigned n)
 {
     uint64_t value = 0;
@@ -36,13 +39,6 @@ static uint64_t load_le(const uint8_t *bytes, unsigned n)
         value |= (uint64_t)bytes[i] << (8 * i);
     }
     return value;
-}
-
-static void store_le(uint8_t *bytes, unsigned n, uint64_t value)
-{
-    for (unsigned i = 0; i < n; i++) {
-        bytes[i] = value >> (8 * i);
-    }
 }
 
 /* Copies what there is of a struct and advances; the rest reads as zero. */
@@ -63,11 +59,28 @@ static unsigned clamp_blocks(unsigned n)
     return CLAMP(n, 1, GUEST_MAX_BLOCKS);
 }
 
+static uint64_t decode_pages(InputPages in)
+{
+    return in.shift < LEAST_SHIFT ? in.pages : (uint64_t)in.pages << (in.shift - LEAST_SHIFT + 5);
+}
+
+static bool encode_pages(uint64_t pages, InputPages *out)
+{
+    for (unsigned shift = LEAST_SHIFT - 1; shift <= UINT8_MAX; shift++) {
+        out->shift = shift < LEAST_SHIFT ? 0 : shift;
+        out->pages = shift < LEAST_SHIFT ? pages : pages >> (shift - LEAST_SHIFT + 5);
+        if (decode_pages(*out) == pages) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
     uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
-    uint64_t used = CLAMP(load_le(in->used_pages, 4), 1, max_pages);
-    uint64_t max = MIN(used + load_le(in->extra_pages, 2), max_pages);
+    uint64_t used = CLAMP(decode_pages(in->used), 1, max_pages);
+    uint64_t max = MIN(used + decode_pages(in->extra), max_pages);
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 
     memcpy(block->idstr, in->idstr, length);
@@ -183,16 +196,14 @@ static bool find_machine(const char *name, uint8_t *index)
 static bool encode_block(const GuestBlock *block, uint64_t page_size, InputBlock *out)
 {
     size_t length = strlen(block->idstr);
-    uint64_t extra = (block->max_length - block->used_length) / page_size;
 
-    if (length == 0 || length > sizeof(out->idstr) || extra > UINT16_MAX ||
-        block->max_length > INPUT_MAX_BLOCK_BYTES) {
+    *out = (InputBlock){ .idstr_length = length };
+    if (length == 0 || length > sizeof(out->idstr) || block->max_length > INPUT_MAX_BLOCK_BYTES ||
+        !encode_pages(block->used_length / page_size, &out->used) ||
+        !encode_pages((block->max_length - block->used_length) / page_size, &out->extra)) {
         return false;
     }
-    *out = (InputBlock){ .idstr_length = length };
     memcpy(out->idstr, block->idstr, length);
-    store_le(out->used_pages, 4, block->used_length / page_size);
-    store_le(out->extra_pages, 2, extra);
     return true;
 }
 

@@ -33,8 +33,7 @@ enum {
     INPUT_X_IGNORE_SHARED = 1 << 0, /* header, stream: the reader has it on */
     INPUT_CLEAR_PAGES = 1 << 1,     /* header, stream: rule G2, as loadvm */
     INPUT_DIRTY_RAM = 1 << 2,       /* guest RAM is not zero before the load */
-    INPUT_LOAD_PAGES = 1 << 3,      /* header: load the pages, too */
-    INPUT_RELOAD = 1 << 4,          /* then load a right file in the same process */
+    INPUT_RELOAD = 1 << 3,          /* then load a right file in the same process */
 };
 
 typedef struct InputHeader {
@@ -50,11 +49,21 @@ typedef struct InputHeader {
     uint8_t reserved[5];       /* written as zero, ignored */
 } InputHeader;
 
+/*
+ * A number of pages in two bytes: @pages, or @pages << (@shift - 0xf0 + 5) for
+ * the sixteen highest values of @shift: most guests are small, however the
+ * bytes come about, and 4 GiB can be said.
+ */
+typedef struct InputPages {
+    uint8_t pages;
+    uint8_t shift;
+} InputPages;
+
 typedef struct InputBlock {
-    uint8_t idstr_length;   /* 1 to 24 */
-    uint8_t reserved;       /* written as zero, ignored */
-    uint8_t extra_pages[2]; /* max_length - used_length, target pages */
-    uint8_t used_pages[4];  /* target pages, at least 1 */
+    uint8_t idstr_length; /* 1 to 24 */
+    uint8_t reserved[3];  /* written as zero, ignored */
+    InputPages used;      /* used_length, target pages, at least 1 */
+    InputPages extra;     /* max_length - used_length, target pages */
     char idstr[24];
 } InputBlock;
 
@@ -90,8 +99,9 @@ bool input_decode(const uint8_t *data, size_t size, Input *input);
 
 /*
  * Encodes an input of kind stream: @guest and @file. Appends to @out. idstrs
- * longer than 24 bytes, and machine names that input_machine_name() does not
- * know, cannot be expressed: false, and @out is as before.
+ * longer than 24 bytes, machine names that input_machine_name() does not know,
+ * and lengths that InputPages has not, cannot be expressed: false, and @out is
+ * as before.
  */
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out);

@@ -43,7 +43,7 @@ typedef struct PropertyStats {
     uint64_t either;      /* cases of VERDICT_MAY */
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
-    uint64_t pages;       /* guest pages whose bytes were compared with the file's */
+    uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
@@ -63,7 +63,7 @@ const PropertyStats *property_context_stats(const PropertyContext *context);
 typedef bool PropertyFunction(PropertyContext *context, const uint8_t *data, size_t size,
                               GError **error);
 
-/* Header, bitmap (and pages, on demand) of one block. */
+/* Header and bitmap of one block. */
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 /* A whole file, given byte by byte. */

@@ -80,31 +80,15 @@ static SubjectStatus reference_load_file(SubjectLoad *load, GError **error)
     return SUBJECT_ACCEPTED;
 }
 
-static bool load_one(ReferenceLoad *self, SubjectLoad *load, GError **error)
-{
-    RAMBlock *block = &self->blocks[0];
-    LoaderStream stream;
-
-    loader_stream_init(&stream, self->mis.reader, load->header_offset);
-    switch (load->stages) {
-    case SUBJECT_WHOLE:
-        return parse_ramblock_mapped_ram(&self->mis, &stream, block, load->used_length, error);
-    case SUBJECT_HEADERS:
-        return parse_ramblock_mapped_ram_header(&self->mis, &stream, block, load->used_length,
-                                                error);
-    default:
-        return parse_ramblock_mapped_ram_header(&self->mis, &stream, block, load->used_length,
-                                                error) &&
-               parse_ramblock_mapped_ram_pages(&self->mis, block, load->used_length, error);
-    }
-}
-
-static SubjectStatus reference_load_block(SubjectLoad *load, GError **error)
+static SubjectStatus reference_load_header(SubjectLoad *load, GError **error)
 {
     ReferenceLoad self;
+    LoaderStream stream;
 
     set_up(&self, load);
-    if (!load_one(&self, load, error)) {
+    loader_stream_init(&stream, self.mis.reader, load->header_offset);
+    if (!parse_ramblock_mapped_ram_header(&self.mis, &stream, &self.blocks[0], load->used_length,
+                                          error)) {
         return SUBJECT_REFUSED;
     }
     give_result(&self, load);
@@ -151,7 +135,7 @@ const Subject *subject_reference(void)
     static const Subject reference = {
         .name = "reference",
         .load_file = reference_load_file,
-        .load_block = reference_load_block,
+        .load_header = reference_load_header,
         .save = reference_save,
         .errors_name_rules = true,
     };

@@ -24,7 +24,7 @@ typedef enum SubjectStatus {
 typedef enum SubjectStages {
     SUBJECT_WHOLE,   /* as the loader does it by itself */
     SUBJECT_SPLIT,   /* all headers and bitmaps first, then all pages */
-    SUBJECT_HEADERS, /* headers and bitmaps alone, no page is loaded */
+    SUBJECT_HEADERS, /* headers and bitmaps alone; guest RAM must not be touched */
 } SubjectStages;
 
 /* One block of guest RAM as the subject sees it, parallel to Guest.blocks. */
@@ -60,7 +60,7 @@ typedef struct SubjectLoad {
     SubjectStages stages;
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
     SubjectCost cost;
-    /* load_block alone: where MappedRamHeader is, and the record's used_length. */
+    /* load_header alone: where MappedRamHeader is, and the record's used_length. */
     uint64_t header_offset;
     uint64_t used_length;
 } SubjectLoad;
@@ -71,8 +71,8 @@ typedef struct Subject {
     /* Loads a whole file. */
     SubjectStatus (*load_file)(SubjectLoad *load, GError **error);
 
-    /* Loads header, bitmap and pages of guest->blocks[0] alone. */
-    SubjectStatus (*load_block)(SubjectLoad *load, GError **error);
+    /* Loads header and bitmap of guest->blocks[0] alone (stages: SUBJECT_HEADERS). */
+    SubjectStatus (*load_header)(SubjectLoad *load, GError **error);
 
     /*
      * Saves guest RAM: used_length of each SubjectBlock's bytes, to @out.

@@ -214,7 +214,7 @@ static SubjectStatus resizes_in_one_stage_only(SubjectLoad *load, GError **error
 
 static SubjectStatus header_drops_a_bit(SubjectLoad *load, GError **error)
 {
-    SubjectStatus status = right()->load_block(load, error);
+    SubjectStatus status = right()->load_header(load, error);
     uint64_t *bmap = load->blocks[0].file_bmap;
 
     if (status == SUBJECT_ACCEPTED && bmap) {
@@ -225,7 +225,7 @@ static SubjectStatus header_drops_a_bit(SubjectLoad *load, GError **error)
 
 static SubjectStatus header_adds_a_bit(SubjectLoad *load, GError **error)
 {
-    SubjectStatus status = right()->load_block(load, error);
+    SubjectStatus status = right()->load_header(load, error);
     uint64_t *bmap = load->blocks[0].file_bmap;
 
     if (status == SUBJECT_ACCEPTED && bmap) {
@@ -236,7 +236,7 @@ static SubjectStatus header_adds_a_bit(SubjectLoad *load, GError **error)
 
 static SubjectStatus header_moves_the_pages(SubjectLoad *load, GError **error)
 {
-    SubjectStatus status = right()->load_block(load, error);
+    SubjectStatus status = right()->load_header(load, error);
 
     load->blocks[0].pages_offset += 0x1000;
     return status;
@@ -266,7 +266,7 @@ static SubjectStatus loads_right(SubjectLoad *load, GError **error)
 
 #define LOADS_BLOCK(what, function, id, text)                                                      \
     {                                                                                              \
-        .subject = { .name = what, .load_block = function, .errors_name_rules = true },            \
+        .subject = { .name = what, .load_header = function, .errors_name_rules = true },           \
         .kind = INPUT_HEADER, .property = id, .message = text                                      \
     }
 

@@ -77,8 +77,34 @@ static void test_what_cannot_be_expressed(void **state)
     guest.blocks[0].max_length = INPUT_MAX_BLOCK_BYTES + 4096;
     guest.blocks[0].used_length = INPUT_MAX_BLOCK_BYTES;
     assert_not_encoded(&guest);
-    guest.blocks[0].used_length = 4096;
+    guest = a_guest();
+    guest.blocks[0].used_length = 257 << 12;
+    guest.blocks[0].max_length = 257 << 12;
     assert_not_encoded(&guest);
+    guest.blocks[0].used_length = 1 << 12;
+    guest.blocks[0].max_length = 258 << 12;
+    assert_not_encoded(&guest);
+}
+
+/* Small guests, and the sizes that real machines have. */
+static void test_lengths_come_back(void **state)
+{
+    static const uint64_t pages[] = { 1, 2, 255, 256, 480, 512, 4096, 32768, 1 << 20 };
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(pages); i++) {
+        g_autoptr(GByteArray) bytes = g_byte_array_new();
+        g_autoptr(SparseFile) file = sparse_file_new();
+        Guest guest = a_guest();
+        Input input;
+
+        guest.blocks[0].used_length = pages[i] << 12;
+        guest.blocks[0].max_length = pages[i] << 12;
+        assert_true(input_encode_stream(&guest, file, 0, bytes));
+        assert_true(input_decode(bytes->data, bytes->len, &input));
+        assert_int_equal(input.guest.blocks[0].used_length, pages[i] << 12);
+        assert_int_equal(input.guest.blocks[0].max_length, pages[i] << 12);
+    }
 }
 
 static void test_what_is_cut_off_reads_as_zero(void **state)
@@ -160,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream_comes_back),
         cmocka_unit_test(test_what_cannot_be_expressed),
+        cmocka_unit_test(test_lengths_come_back),
         cmocka_unit_test(test_what_is_cut_off_reads_as_zero),
         cmocka_unit_test(test_values_are_clipped),
         cmocka_unit_test(test_choices_are_two_strings),

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-G_DEFINE_QUARK(pagewise-command-error, command_error)
+G_DEFINE_QUARK(pagewise_command_error, command_error)
 
 static gboolean print_version(const char *option G_GNUC_UNUSED, const char *value G_GNUC_UNUSED,
                               void *opaque G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -22,8 +22,7 @@ static const GOptionEntry common_options[] = {
     G_OPTION_ENTRY_NULL,
 };
 
-bool command_parse(const Command *command, const GOptionEntry *options, const GOptionEntry *more,
-                   int *argc, char ***argv)
+bool command_parse(const Command *command, const GOptionEntry *options, int *argc, char ***argv)
 {
     g_autoptr(GOptionContext) context = g_option_context_new(command->parameters);
     g_autoptr(GError) error = NULL;
@@ -33,9 +32,6 @@ bool command_parse(const Command *command, const GOptionEntry *options, const GO
     g_option_context_set_summary(context, command->summary);
     g_option_context_set_description(context, command->help);
     g_option_context_add_main_entries(context, options, NULL);
-    if (more) {
-        g_option_context_add_main_entries(context, more, NULL);
-    }
     g_option_context_add_main_entries(context, common_options, NULL);
     if (!g_option_context_parse(context, argc, argv, &error)) {
         command_usage_error(command, error->message);

@@ -41,13 +41,11 @@ CommandFunction run_make;
 CommandFunction run_replay;
 
 /*
- * Reads the options of both tables (the second one may be NULL) and takes them
- * out of @argv; what is left are @argc - 1 parameters, as many as the command
- * takes. False: what is wrong was told on stderr, the status is STATUS_USAGE.
+ * Reads the options of the table and takes them out of @argv; what is left are
+ * @argc - 1 parameters, as many as the command takes. False: what is wrong was told on stderr, the status is STATUS_USAGE.
  * --help and --version do not return.
  */
-bool command_parse(const Command *command, const GOptionEntry *options, const GOptionEntry *more,
-                   int *argc, char ***argv);
+bool command_parse(const Command *command, const GOptionEntry *options, int *argc, char ***argv);
 
 /*
  * "pagewise NAME: SUBJECT: message" on stderr. Returns STATUS_TROUBLE; for

@@ -230,8 +230,9 @@ static uint64_t seek_word(Words *words, uint64_t from)
 
 static uint64_t word_at(const Words *words, uint64_t word)
 {
-    return word >= words->first && word < words->first + words->n ? words->words[word - words->first]
-                                                                  : 0;
+    return word >= words->first && word < words->first + words->n
+               ? words->words[word - words->first]
+               : 0;
 }
 
 static bool compare_pages(Diff *diff)
@@ -414,7 +415,7 @@ int run_diff(int argc, char **argv)
     Diff diff = { 0 };
     int status;
 
-    if (!command_parse(&command_diff, own, NULL, &argc, &argv)) {
+    if (!command_parse(&command_diff, own, &argc, &argv)) {
         return STATUS_USAGE;
     }
     for (unsigned i = 0; i < 2; i++) {

@@ -39,8 +39,18 @@ const Command command_inspect = {
     .max_parameters = 1,
 };
 
+static void append_verdict(GString *out, const Judgement *judgement, bool is_complete)
+{
+    if (!is_complete) {
+        g_string_append(out, "verdict   none: not all blocks of the file are known\n");
+        return;
+    }
+    g_string_append_printf(out, "verdict   %s\n", verdict_name(judgement->verdict));
+    listing_append_violations(out, judgement);
+}
+
 static void print_table(const char *path, const SnapshotFile *file, const Judgement *judgement,
-                        bool map)
+                        bool is_complete, bool map)
 {
     g_autoptr(GString) out = g_string_new(NULL);
     g_autofree char *size = listing_size(snapshot_file_size(file));
@@ -53,8 +63,7 @@ static void print_table(const char *path, const SnapshotFile *file, const Judgem
         listing_append_blocks(out, judgement);
     }
     listing_append_tail(out, judgement);
-    g_string_append_printf(out, "verdict   %s\n", verdict_name(judgement->verdict));
-    listing_append_violations(out, judgement);
+    append_verdict(out, judgement, is_complete);
     for (unsigned i = 0; map && i < judgement->guest.n_blocks; i++) {
         page_map_append(out, judgement, i, page_map_terminal_width());
     }
@@ -77,14 +86,17 @@ static bool print_text(SnapshotFile *file, const Guest *guest, GError **error)
     return true;
 }
 
-static int inspect(const char *path, const ReaderOptions *reader, const InspectOptions *options)
+static int inspect(const char *path, SnapshotFile *file, const ReaderOptions *reader,
+                   const InspectOptions *options)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(SnapshotFile) file = snapshot_file_open(path, &error);
     g_autofree Judgement *judgement = g_new(Judgement, 1);
+    g_autoptr(GError) error = NULL;
     unsigned left_out = 0;
 
-    if (!file || !reader_judge(file, reader, judgement, &left_out, &error)) {
+    if (!reader_judge(file, reader, judgement, &left_out, &error)) {
+        return command_fail(&command_inspect, path, error);
+    }
+    if ((options->json || options->text) && !reader_check_left_out(left_out, &error)) {
         return command_fail(&command_inspect, path, error);
     }
     if (options->text) {
@@ -98,7 +110,7 @@ static int inspect(const char *path, const ReaderOptions *reader, const InspectO
         inspect_append_json(out, path, file, judgement);
         fputs(out->str, stdout);
     } else {
-        print_table(path, file, judgement, options->map);
+        print_table(path, file, judgement, left_out == 0, options->map);
     }
     if (!snapshot_file_check(file, &error) || !reader_check_left_out(left_out, &error)) {
         return command_fail(&command_inspect, path, error);
@@ -119,12 +131,16 @@ int run_inspect(int argc, char **argv)
           "The target's page size (default: as the file says)", "BYTES" },
         G_OPTION_ENTRY_NULL,
     };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(SnapshotFile) file = NULL;
 
-    if (!command_parse(&command_inspect, own, NULL, &argc, &argv)) {
+    if (!command_parse(&command_inspect, own, &argc, &argv)) {
         return STATUS_USAGE;
     }
     if (options.json + options.map + options.text > 1) {
         return command_usage_error(&command_inspect, "--json, --map and --text exclude each other");
     }
-    return inspect(argv[1], &reader, &options);
+    file = snapshot_file_open(argv[1], &error);
+    return file ? inspect(argv[1], file, &reader, &options)
+                : command_fail(&command_inspect, argv[1], error);
 }

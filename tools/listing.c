@@ -97,9 +97,9 @@ static void fill_row(const Judgement *judgement, unsigned index, char *row[N_COL
     if (block_bitmap_exists(judgement, index)) {
         in_file = block_bitmap_count(judgement, index);
         row[3] = g_strdup_printf("%" PRIu64, in_file);
-        row[4] = g_strdup_printf("%.2f", block->pages == 0 ? 0.0
-                                                           : 100.0 * (double)in_file /
-                                                                 (double)block->pages);
+        row[4] = g_strdup_printf("%.2f", block->pages == 0
+                                             ? 0.0
+                                             : 100.0 * (double)in_file / (double)block->pages);
     }
 }
 

@@ -190,7 +190,7 @@ int run_make(int argc, char **argv)
     g_autoptr(SparseFile) file = sparse_file_new();
     g_autofree char *text = NULL;
 
-    if (!command_parse(&command_make, own, NULL, &argc, &argv)) {
+    if (!command_parse(&command_make, own, &argc, &argv)) {
         return STATUS_USAGE;
     }
     text = read_description(argv[1], &error);

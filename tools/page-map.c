@@ -45,6 +45,19 @@ static unsigned cells_in_a_row(unsigned width)
     return cells;
 }
 
+/* @pages_per_cell is a power of two: a word lies in one cell, or cells in it. */
+static void count_word(uint64_t first_page, uint64_t word, uint64_t pages_per_cell,
+                       uint64_t *counts)
+{
+    if (pages_per_cell >= 64) {
+        counts[first_page / pages_per_cell] += (uint64_t)__builtin_popcountll(word);
+        return;
+    }
+    for (; word != 0; word &= word - 1) {
+        counts[(first_page + (uint64_t)__builtin_ctzll(word)) / pages_per_cell]++;
+    }
+}
+
 static void count_pages(const Judgement *judgement, unsigned block, uint64_t pages_per_cell,
                         uint64_t *counts)
 {
@@ -55,10 +68,8 @@ static void count_pages(const Judgement *judgement, unsigned block, uint64_t pag
 
     while ((n = block_bitmap_read(judgement, block, from, &first, words)) > 0) {
         for (unsigned i = 0; i < n; i++) {
-            for (uint64_t word = words[i]; word != 0; word &= word - 1) {
-                uint64_t page = (first + i) * 64 + (uint64_t)__builtin_ctzll(word);
-
-                counts[page / pages_per_cell]++;
+            if (words[i] != 0) {
+                count_word((first + i) * 64, words[i], pages_per_cell, counts);
             }
         }
         from = first + n;
@@ -73,18 +84,14 @@ static char cell_of(uint64_t count, uint64_t pages)
     return count == pages ? '#' : '+';
 }
 
-void page_map_append(GString *out, const Judgement *judgement, unsigned block, unsigned width)
+static void append_cells(GString *out, const Judgement *judgement, unsigned block, const char *name,
+                         unsigned width)
 {
-    g_autofree char *name = listing_quote(judgement->guest.blocks[block].idstr);
     uint64_t pages = judgement->blocks[block].pages;
     unsigned row = cells_in_a_row(width);
     uint64_t pages_per_cell = 1;
-    g_autofree uint64_t *counts = g_new0(uint64_t, (size_t)row *MAX_ROWS);
+    uint64_t counts[MAX_CELLS * MAX_ROWS] = { 0 };
 
-    if (!block_bitmap_exists(judgement, block)) {
-        g_string_append_printf(out, "\nblock %s: its pages are not in the file\n", name);
-        return;
-    }
     while ((pages + pages_per_cell - 1) / pages_per_cell > (uint64_t)row * MAX_ROWS) {
         pages_per_cell *= 2;
     }
@@ -103,4 +110,15 @@ void page_map_append(GString *out, const Judgement *judgement, unsigned block, u
         g_string_append_c(out, cell_of(counts[i], MIN(pages_per_cell, pages - first)));
     }
     g_string_append_c(out, '\n');
+}
+
+void page_map_append(GString *out, const Judgement *judgement, unsigned block, unsigned width)
+{
+    g_autofree char *name = listing_quote(judgement->guest.blocks[block].idstr);
+
+    if (block_bitmap_exists(judgement, block)) {
+        append_cells(out, judgement, block, name, width);
+    } else {
+        g_string_append_printf(out, "\nblock %s: its pages are not in the file\n", name);
+    }
 }

@@ -15,9 +15,8 @@ static const struct {
     const Command *command;
     CommandFunction *run;
 } commands[] = {
-    { &command_inspect, run_inspect }, { &command_verify, run_verify },
-    { &command_diff, run_diff },       { &command_make, run_make },
-    { &command_replay, run_replay },
+    { &command_inspect, run_inspect }, { &command_verify, run_verify }, { &command_diff, run_diff },
+    { &command_make, run_make },       { &command_replay, run_replay },
 };
 
 static void print_usage(FILE *out)

@@ -130,9 +130,10 @@ static bool parse_blocks(const char *text, Guest *guest, GError **error)
             return usage_error(error, "guest", items[i], "a new block: its idstr was there before");
         }
         if (guest->n_blocks == GUEST_MAX_BLOCKS) {
-            return usage_error(error, "guest", items[i],
-                               "possible: a guest has at most " G_STRINGIFY(GUEST_MAX_BLOCKS)
-                               " blocks here (GUEST_MAX_BLOCKS in model/guest.h)");
+            return usage_error(
+                error, "guest", items[i],
+                "possible: a guest has at most " G_STRINGIFY(
+                    GUEST_MAX_BLOCKS) " blocks here (GUEST_MAX_BLOCKS in model/guest.h)");
         }
         guest->blocks[guest->n_blocks++] = block;
     }
@@ -144,12 +145,10 @@ static bool parse_options(const ReaderOptions *options, Guest *guest, GError **e
     *guest = (Guest){ .target_page_size = DEFAULT_PAGE_SIZE };
     if (options->page_size && (!parse_size(options->page_size, &guest->target_page_size) ||
                                !is_page_size(guest->target_page_size))) {
-        return usage_error(error, "page-size", options->page_size,
-                           "a power of two from 1K to 64K");
+        return usage_error(error, "page-size", options->page_size, "a power of two from 1K to 64K");
     }
-    if (options->machine &&
-        g_strlcpy(guest->machine, options->machine, sizeof(guest->machine)) >=
-            sizeof(guest->machine)) {
+    if (options->machine && g_strlcpy(guest->machine, options->machine, sizeof(guest->machine)) >=
+                                sizeof(guest->machine)) {
         return usage_error(error, "machine", options->machine, "shorter than 64 bytes");
     }
     if (options->x_ignore_shared) {

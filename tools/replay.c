@@ -47,29 +47,14 @@ typedef struct Case {
     Judgement judgement;
 } Case;
 
-static Case *case_new(void)
-{
-    Case *c = g_new0(Case, 1);
-
-    c->mutations = g_string_new(NULL);
-    c->file = sparse_file_new();
-    return c;
-}
-
-static void case_free(Case *c)
+static void case_clear(Case *c)
 {
     g_clear_pointer(&c->snapshot, snapshot_free);
     g_string_free(c->mutations, TRUE);
     sparse_file_free(c->file);
-    g_free(c);
 }
 
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Case, case_free)
-
-static bool is_stored_file(const Case *c)
-{
-    return c->input.kind == INPUT_HEADER || c->input.kind == INPUT_STREAM;
-}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Case, case_clear)
 
 /* As property_layout() and property_round_trip() do it. */
 static void make_snapshot(Case *c)
@@ -87,7 +72,7 @@ static void make_snapshot(Case *c)
 
 static void make_file(Case *c)
 {
-    if (is_stored_file(c)) {
+    if (c->input.kind == INPUT_HEADER || c->input.kind == INPUT_STREAM) {
         c->guest = c->input.guest;
         sparse_file_decode(c->file, c->input.payload, c->input.payload_size);
         return;
@@ -106,6 +91,14 @@ static void judge(Case *c)
     }
 }
 
+/* Makes the file that the input is about, and judges it. */
+static void case_init(Case *c, const Input *input)
+{
+    *c = (Case){ .input = *input, .mutations = g_string_new(NULL), .file = sparse_file_new() };
+    make_file(c);
+    judge(c);
+}
+
 static void append_input(GString *out, const Input *input)
 {
     static const struct {
@@ -113,7 +106,6 @@ static void append_input(GString *out, const Input *input)
         const char *words;
     } flags[] = {
         { INPUT_DIRTY_RAM, "guest RAM is not zero before the load" },
-        { INPUT_LOAD_PAGES, "the pages are loaded, too" },
         { INPUT_RELOAD, "a right file is loaded afterwards" },
     };
 
@@ -247,8 +239,8 @@ static bool decode(const uint8_t *data, size_t size, Input *input, GError **erro
         g_set_error_literal(error, COMMAND_ERROR, COMMAND_ERROR_INPUT,
                             "is a snapshot, no fuzz input: `pagewise inspect` shows it");
     } else if (size < 2) {
-        g_set_error(error, COMMAND_ERROR, COMMAND_ERROR_INPUT,
-                    "is no fuzz input: it has %zu bytes", size);
+        g_set_error(error, COMMAND_ERROR, COMMAND_ERROR_INPUT, "is no fuzz input: it has %zu bytes",
+                    size);
     } else {
         g_set_error(error, COMMAND_ERROR, COMMAND_ERROR_INPUT,
                     "is no fuzz input of version %u: byte 0, the version, is %u, byte 1, the kind, "
@@ -259,26 +251,33 @@ static bool decode(const uint8_t *data, size_t size, Input *input, GError **erro
 }
 
 /* @in_folder: one line, if all is well. */
+static int replay_input(const char *path, const Input *input, const uint8_t *data, size_t size,
+                        bool in_folder, bool text_only)
+{
+    g_auto(Case) c;
+
+    case_init(&c, input);
+    if (in_folder) {
+        printf("%s: %s, %s%s", path, input_kind_name(input->kind),
+               verdict_name(c.judgement.verdict), text_only ? "\n" : ", ");
+        fflush(stdout);
+    } else {
+        print_case(path, &c);
+    }
+    return text_only ? STATUS_OK : run_property(input, data, size);
+}
+
 static int replay_file(const char *path, bool in_folder, bool text_only)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Case) c = case_new();
     size_t size;
     g_autofree uint8_t *data = read_input(path, &size, &error);
+    Input input;
 
-    if (!data || !decode(data, size, &c->input, &error)) {
+    if (!data || !decode(data, size, &input, &error)) {
         return command_fail(&command_replay, path, error);
     }
-    make_file(c);
-    judge(c);
-    if (in_folder) {
-        printf("%s: %s, %s%s", path, input_kind_name(c->input.kind),
-               verdict_name(c->judgement.verdict), text_only ? "\n" : ", ");
-        fflush(stdout);
-    } else {
-        print_case(path, c);
-    }
-    return text_only ? STATUS_OK : run_property(&c->input, data, size);
+    return replay_input(path, &input, data, size, in_folder, text_only);
 }
 
 static int compare_names(gconstpointer a, gconstpointer b)
@@ -338,7 +337,7 @@ int run_replay(int argc, char **argv)
     };
     int status = STATUS_OK;
 
-    if (!command_parse(&command_replay, own, NULL, &argc, &argv)) {
+    if (!command_parse(&command_replay, own, &argc, &argv)) {
         return STATUS_USAGE;
     }
     for (int i = 1; i < argc; i++) {

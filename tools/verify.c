@@ -54,24 +54,37 @@ static int print_verdict(const char *path, const Judgement *judgement)
     return status[judgement->verdict];
 }
 
+static int fail(const char *path, const GError *error)
+{
+    int status = command_fail(&command_verify, path, error);
+
+    return status == STATUS_USAGE ? STATUS_USAGE : VERIFY_TROUBLE;
+}
+
+static int verify(const char *path, SnapshotFile *file, const ReaderOptions *reader)
+{
+    g_autofree Judgement *judgement = g_new(Judgement, 1);
+    g_autoptr(GError) error = NULL;
+    unsigned left_out;
+
+    if (!reader_judge(file, reader, judgement, &left_out, &error) ||
+        !reader_check_left_out(left_out, &error)) {
+        return fail(path, error);
+    }
+    return print_verdict(path, judgement);
+}
+
 int run_verify(int argc, char **argv)
 {
     g_auto(ReaderOptions) reader = { 0 };
     GOptionEntry table[READER_N_OPTIONS];
     g_autoptr(GError) error = NULL;
     g_autoptr(SnapshotFile) file = NULL;
-    g_autofree Judgement *judgement = g_new(Judgement, 1);
-    unsigned left_out;
 
     reader_options_table(&reader, table);
-    if (!command_parse(&command_verify, table, NULL, &argc, &argv)) {
+    if (!command_parse(&command_verify, table, &argc, &argv)) {
         return STATUS_USAGE;
     }
     file = snapshot_file_open(argv[1], &error);
-    if (file && reader_judge(file, &reader, judgement, &left_out, &error) &&
-        reader_check_left_out(left_out, &error)) {
-        return print_verdict(argv[1], judgement);
-    }
-    return command_fail(&command_verify, argv[1], error) == STATUS_USAGE ? STATUS_USAGE
-                                                                         : VERIFY_TROUBLE;
+    return file ? verify(argv[1], file, &reader) : fail(argv[1], error);
 }

@@ -16,8 +16,9 @@
 #define MAX_SHORT_READS 1024
 #define FREE_BYTES (UINT64_C(64) << 10)
 
-/* Bytes of pages in one case: more are not loaded, an execution is to be short. */
+/* Bytes of pages, and of the whole file, in one case: an execution is to be short. */
 #define MAX_PAGE_BYTES (UINT64_C(1) << 20)
+#define MAX_DATA_BYTES (UINT64_C(2) << 20)
 
 void judge_case(PropertyContext *context, const LoadCase *c)
 {
@@ -55,6 +56,11 @@ static bool has_large_block(const Guest *guest)
     return false;
 }
 
+bool file_is_too_large(const SparseFile *file)
+{
+    return sparse_file_data_bytes(file) > MAX_DATA_BYTES;
+}
+
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t max_pages = max_pages_of_case(&c->guest);
@@ -89,7 +95,7 @@ static SubjectCost cost_limits(const LoadCase *c)
 {
     uint64_t pages = guest_pages(&c->guest);
     uint64_t loaded = MIN(pages, max_pages_of_case(&c->guest));
-    uint64_t data = MIN(sparse_file_data_bytes(c->file), MAX_PAGE_BYTES);
+    uint64_t data = sparse_file_data_bytes(c->file);
     uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest.target_page_size;
     SubjectCost cost = {
         .max_bytes = bytes,
@@ -152,9 +158,9 @@ static Verdict verdict_for(const PropertyContext *context, SubjectStages stages)
         return judgement->verdict;
     }
     for (unsigned i = 0; i < judgement->n_violations; i++) {
-        RuleId rule = judgement->violations[i].rule;
+        const Violation *violation = &judgement->violations[i];
 
-        if (rule != RULE_P1 && rule_get(rule)->consequence == RULE_REJECT) {
+        if (violation->rule != RULE_P1 && violation->consequence == RULE_REJECT) {
             return VERDICT_REJECT;
         }
     }

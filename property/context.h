@@ -46,6 +46,9 @@ typedef struct LoadCase {
 /* Judges the case's file into context->judgement. */
 void judge_case(PropertyContext *context, const LoadCase *c);
 
+/* Would it take too long to judge? (A walk may have to look at every byte.) */
+bool file_is_too_large(const SparseFile *file);
+
 /* Would loading it take more than one execution may? Needs judge_case(). */
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
 

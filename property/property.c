@@ -123,13 +123,15 @@ static LoadCase case_of_input(const PropertyContext *context, const Input *input
 /* Judges; true if the case is one to go on with. */
 static bool begin_case(PropertyContext *context, const LoadCase *c)
 {
+    bool too_large = file_is_too_large(c->file);
+
     context->stats.executions++;
-    judge_case(context, c);
-    if (case_is_too_large(context, c)) {
-        context->stats.too_large++;
-        return false;
+    if (!too_large) {
+        judge_case(context, c);
+        too_large = case_is_too_large(context, c);
     }
-    return true;
+    context->stats.too_large += too_large;
+    return !too_large;
 }
 
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)

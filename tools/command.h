@@ -42,8 +42,9 @@ CommandFunction run_replay;
 
 /*
  * Reads the options of the table and takes them out of @argv; what is left are
- * @argc - 1 parameters, as many as the command takes. False: what is wrong was told on stderr, the status is STATUS_USAGE.
- * --help and --version do not return.
+ * @argc - 1 parameters, as many as the command takes. False: what is wrong was
+ * told on stderr, the status is STATUS_USAGE. --help and --version do not
+ * return.
  */
 bool command_parse(const Command *command, const GOptionEntry *options, int *argc, char ***argv);
 

@@ -305,6 +305,14 @@ class Inspect(ToolTest):
             self.assertIn(first_row, rows)
             self.assertTrue(all(len(row) <= columns for row in rows if row.startswith("0x")))
 
+    def test_bits_beyond_the_last_page(self):
+        """Rule B5: they mean nothing."""
+        plain = GOOD.replace("1M", "40K").replace("; 100 fill 0x41; 255 pattern 7", "")
+        path = self.make("beyond", plain.replace("0-9 pattern 1", "0-9 pattern 1; 12-20 absent"))
+        found = json.loads(self.expect(OK, "inspect", "--json", path).out)
+        self.assertEqual(found["blocks"][0]["pages_in_file"], 10)
+        self.expect(OK, "diff", path, self.make("plain", plain), out=["0 pages differ, of 10"])
+
     def test_page_size_and_ignored_blocks(self):
         path = self.make("large", "[snapshot]\npage_size = 64K\n[block 0]\nidstr = mach-virt.ram\n"
                                   "used_length = 1M\npages = 3 pattern 1\n")

@@ -16,7 +16,8 @@
 
 #define MAX_SMALL_PAGES 20
 #define MAX_SMALL_BYTES (48 * 1024)
-#define MAX_DENSE_PAGES 24 /* beyond, only a few pages are set */
+#define BIG_PAGES UINT64_C(512) /* and up to 2^11 times as many */
+#define MAX_DENSE_PAGES 24      /* beyond, only a few pages are set */
 #define HUGE_PAGE_SIZE (2 * 1024 * 1024)
 
 typedef struct FilePlan {
@@ -127,12 +128,13 @@ static unsigned plan_n_blocks(const FilePlan *plan)
     return 1 + plan->n_blocks % GUEST_MAX_BLOCKS;
 }
 
+/* Small pages cost less and mean the same. */
 static uint64_t plan_page_size(const FilePlan *plan)
 {
-    if (plan->page_size < 192) {
+    if (plan->page_size < 112) {
         return 4096;
     }
-    return UINT64_C(1024) << (plan->page_size % 7);
+    return UINT64_C(1024) << (plan->page_size < 224 ? 0 : plan->page_size % 7);
 }
 
 static uint64_t plan_alignment(const FilePlan *plan, uint64_t page_size)
@@ -159,7 +161,7 @@ static uint64_t plan_pages(const BlockPlan *plan, uint64_t page_size, uint64_t m
     } else if (plan->pages < 254) {
         pages = edge_pages[plan->pages % G_N_ELEMENTS(edge_pages)];
     } else {
-        pages = max_pages - plan->big_pages % max_pages;
+        pages = (BIG_PAGES << (plan->big_pages & 0xff) % 12) - (plan->big_pages >> 8) % 70;
     }
     return MIN(pages, max_pages);
 }

@@ -16,8 +16,8 @@
 #define SLACK 4096
 #define GUARD 4096
 
-/* Pages of a memory file that are kept from load to load. */
-#define KEPT_BYTES (256 * 1024)
+/* Ranges of pages of a memory file that are kept from load to load. */
+#define KEPT_RANGES 8
 
 typedef struct Arena {
     uint8_t *base; /* of the mapping, guards included; NULL: not mapped yet */
@@ -148,17 +148,16 @@ static bool next_pages(const Arena *arena, uint64_t at, uint64_t *start, uint64_
  */
 static bool arena_clear_large(Arena *arena, GError **error)
 {
-    uint64_t kept = 0;
+    unsigned ranges = 0;
     uint64_t start = 0;
     uint64_t end = 0;
 
-    while (kept <= KEPT_BYTES && next_pages(arena, end, &start, &end)) {
-        kept += end - start;
-        if (kept <= KEPT_BYTES) {
+    while (ranges <= KEPT_RANGES && next_pages(arena, end, &start, &end)) {
+        if (++ranges <= KEPT_RANGES) {
             memset(arena->base + GUARD + start, 0, end - start);
         }
     }
-    if (kept > KEPT_BYTES &&
+    if (ranges > KEPT_RANGES &&
         (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0)) {
         return set_errno(error, "cannot empty the memory file");
     }

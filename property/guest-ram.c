@@ -17,12 +17,19 @@
 #define GUARD 4096
 
 /* Ranges of pages of a memory file that are kept from load to load. */
-#define KEPT_RANGES 8
+#define KEPT_RANGES 4
+
+/* Bytes from the start of a memory file. */
+typedef struct Range {
+    uint64_t start;
+    uint64_t end;
+} Range;
 
 typedef struct Arena {
     uint8_t *base; /* of the mapping, guards included; NULL: not mapped yet */
     uint64_t size; /* between the guards, bytes */
     int fd;        /* memory file of a large arena, else -1 */
+    GArray *pages; /* of Range: what the memory file holds, as of the last survey */
 } Arena;
 
 typedef struct RamBlock {
@@ -60,6 +67,7 @@ static void arena_unmap(Arena *arena)
     if (arena->fd >= 0) {
         close(arena->fd);
     }
+    g_clear_pointer(&arena->pages, g_array_unref);
 }
 
 void guest_ram_free(GuestRam *ram)
@@ -115,6 +123,7 @@ static bool arena_map_large(Arena *arena, GError **error)
     if (arena->base) {
         return true;
     }
+    arena->pages = g_array_new(FALSE, FALSE, sizeof(Range));
     arena->fd = memfd_create("pagewise-guest-ram", MFD_CLOEXEC);
     if (arena->fd < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
         return set_errno(error, "cannot make a memory file");
@@ -129,39 +138,50 @@ static bool arena_map_large(Arena *arena, GError **error)
     return true;
 }
 
-/* The next range of the memory file that holds pages, from @at on. */
-static bool next_pages(const Arena *arena, uint64_t at, uint64_t *start, uint64_t *end)
+/* Asks the kernel which pages the memory file holds. */
+static void arena_survey(Arena *arena)
 {
-    off_t data = lseek(arena->fd, at, SEEK_DATA);
+    Range range = { 0, 0 };
 
-    if (data < 0) {
-        return false;
+    g_array_set_size(arena->pages, 0);
+    for (;;) {
+        off_t data = lseek(arena->fd, range.end, SEEK_DATA);
+
+        if (data < 0) {
+            return;
+        }
+        range = (Range){ data, lseek(arena->fd, data, SEEK_HOLE) };
+        g_array_append_val(arena->pages, range);
     }
-    *start = data;
-    *end = lseek(arena->fd, data, SEEK_HOLE);
-    return true;
 }
 
 /*
- * Makes the memory file zero again. A few pages are kept and overwritten, as
+ * Makes the memory file zero again, as of the last survey. A few pages are kept and overwritten, as
  * the next load is likely to want them; many are given back.
  */
 static bool arena_clear_large(Arena *arena, GError **error)
 {
-    unsigned ranges = 0;
-    uint64_t start = 0;
-    uint64_t end = 0;
-
-    while (ranges <= KEPT_RANGES && next_pages(arena, end, &start, &end)) {
-        if (++ranges <= KEPT_RANGES) {
-            memset(arena->base + GUARD + start, 0, end - start);
+    if (arena->pages->len > KEPT_RANGES) {
+        g_array_set_size(arena->pages, 0);
+        if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
+            return set_errno(error, "cannot empty the memory file");
         }
     }
-    if (ranges > KEPT_RANGES &&
-        (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0)) {
-        return set_errno(error, "cannot empty the memory file");
+    for (unsigned i = 0; i < arena->pages->len; i++) {
+        const Range *range = &g_array_index(arena->pages, Range, i);
+
+        memset(arena->base + GUARD + range->start, 0, range->end - range->start);
     }
     return true;
+}
+
+void guest_ram_survey(GuestRam *ram, unsigned n_blocks)
+{
+    for (unsigned i = 0; i < n_blocks; i++) {
+        if (ram->blocks[i].is_large) {
+            arena_survey(&ram->blocks[i].large);
+        }
+    }
 }
 
 static bool prepare_small(RamBlock *block, uint8_t before, GError **error)
@@ -267,22 +287,23 @@ static bool file_is_filled(const RamBlock *block, uint64_t start, uint64_t end, 
     uint64_t shift = GUEST_RAM_LARGE - block->max_length;
     uint64_t at = start;
 
-    while (at < end) {
-        uint64_t from, to;
+    for (unsigned i = 0; i < block->large.pages->len && at < end; i++) {
+        Range range = g_array_index(block->large.pages, Range, i);
 
-        if (!next_pages(&block->large, shift + at, &from, &to) || from >= shift + end) {
-            break;
+        if (range.end <= shift + at) {
+            continue;
         }
-        from = MAX(at, from - shift);
-        to = MIN(end, to - shift);
-        if (byte != 0 && from > at) {
-            *differs = at;
+        if (range.start > shift + at) {
+            if (byte != 0) {
+                break;
+            }
+            at = MIN(end, range.start - shift);
+        }
+        range.end = MIN(end, range.end - shift);
+        if (!memory_is_filled(block, at, range.end, byte, differs)) {
             return false;
         }
-        if (!memory_is_filled(block, from, to, byte, differs)) {
-            return false;
-        }
-        at = to;
+        at = range.end;
     }
     *differs = MIN(at, end);
     return byte == 0 || at >= end;

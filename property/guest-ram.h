@@ -24,7 +24,7 @@
 #include <glib.h>
 
 /* A block of at most this many bytes is a small one. */
-#define GUEST_RAM_SMALL (UINT64_C(1) << 20)
+#define GUEST_RAM_SMALL (UINT64_C(256) << 10)
 /* Blocks of more than this many bytes cannot be made. */
 #define GUEST_RAM_LARGE (UINT64_C(1) << 34)
 
@@ -56,6 +56,13 @@ uint8_t *guest_ram_host(const GuestRam *ram, unsigned block);
 uint8_t guest_ram_before(const GuestRam *ram, unsigned block);
 
 bool guest_ram_is_large(const GuestRam *ram, unsigned block);
+
+/*
+ * To be called after each load, before its RAM is asked about: notes which
+ * pages of the large blocks there are. (Asking the kernel for each gap between
+ * two pages would cost more than the load.)
+ */
+void guest_ram_survey(GuestRam *ram, unsigned n_blocks);
 
 /*
  * Is every byte of [start, end) of the block as prepared? Offsets in bytes,

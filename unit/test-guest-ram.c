@@ -33,8 +33,10 @@ static void check_write_is_seen(GuestRam *ram, const Guest *guest, uint64_t at)
 
     prepare(ram, guest, 0);
     host = guest_ram_host(ram, 0);
+    guest_ram_survey(ram, 1);
     assert_true(guest_ram_is_untouched(ram, 0, 0, max_length, &differs));
     host[at] = 0x77;
+    guest_ram_survey(ram, 1);
     assert_false(guest_ram_is_untouched(ram, 0, 0, max_length, &differs));
     assert_int_equal(differs, at);
     assert_true(guest_ram_is_untouched(ram, 0, 0, at, &differs));
@@ -82,6 +84,7 @@ static void test_large_blocks_can_be_asked_for_a_byte(void **state)
     host = guest_ram_host(ram, 0);
     assert_int_equal(guest_ram_before(ram, 0), 0);
     memset(host + 8192, 0x11, 4096);
+    guest_ram_survey(ram, 1);
     assert_true(guest_ram_is_filled(ram, 0, 8192, 12288, 0x11, &differs));
     assert_false(guest_ram_is_filled(ram, 0, 4096, 12288, 0x11, &differs));
     assert_int_equal(differs, 4096);

@@ -104,7 +104,7 @@ static void mutate_header(Random *r, InputHeader *header)
         header->machine = random_below(r, 8);
         break;
     default:
-        header->flags ^= 1 << random_below(r, 4);
+        header->flags ^= 1 << random_below(r, 5);
         break;
     }
 }

@@ -14,10 +14,10 @@
 
 #include <string.h>
 
-#define MAX_SMALL_PAGES 20
+#define MAX_SMALL_PAGES 12
 #define MAX_SMALL_BYTES (48 * 1024)
 #define BIG_PAGES UINT64_C(512) /* and up to 2^11 times as many */
-#define MAX_DENSE_PAGES 24      /* beyond, only a few pages are set */
+#define MAX_DENSE_PAGES 12      /* beyond, only a few pages are set */
 #define HUGE_PAGE_SIZE (2 * 1024 * 1024)
 
 typedef struct FilePlan {
@@ -86,7 +86,7 @@ static const char *const machine_names[] = {
 };
 
 static const uint8_t section_ids[] = { 2, 0, 1, 3, 0x7e, 255 };
-static const uint16_t edge_pages[] = { 1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511 };
+static const uint16_t edge_pages[] = { 63, 64, 65, 62, 63, 64, 65, 66, 127, 128, 129 };
 
 static FilePlan draw_file_plan(Choices *choices)
 {
@@ -155,10 +155,10 @@ static uint64_t plan_pages(const BlockPlan *plan, uint64_t page_size, uint64_t m
 {
     uint64_t pages;
 
-    if (plan->pages < 236) {
+    if (plan->pages < 240) {
         pages = 1 + plan->pages % MAX_SMALL_PAGES;
         pages = MIN(pages, MAX(1, MAX_SMALL_BYTES / page_size));
-    } else if (plan->pages < 254) {
+    } else if (plan->pages < 255) {
         pages = edge_pages[plan->pages % G_N_ELEMENTS(edge_pages)];
     } else {
         pages = (BIG_PAGES << (plan->big_pages & 0xff) % 12) - (plan->big_pages >> 8) % 70;

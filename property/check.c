@@ -482,7 +482,6 @@ bool check_case(PropertyContext *context, const LoadCase *c, GError **error)
     if (!accepted && !whole) {
         return true;
     }
-    /* A large block costs most of the time, and no stage treats it otherwise. */
-    return (has_large_block(&c->guest) || check_split(context, c, whole, error)) &&
+    return (!c->split || check_split(context, c, whole, error)) &&
            (!c->reload || check_reload(context, error));
 }

@@ -35,6 +35,7 @@ typedef struct LoadCase {
     Guest guest;
     uint8_t before; /* what small blocks hold before the load */
     bool reload;    /* load a right file afterwards */
+    bool split;     /* load in two stages, too */
     uint64_t fail_read;
     uint64_t max_read_length;
     /* One block alone (property_header), else a whole file. */
@@ -61,7 +62,7 @@ bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error);
 
-/* check_load() whole, then in two stages, then compares the two (split=whole). */
+/* check_load() whole; then, as the case asks, in two stages (split=whole), or of a right file. */
 bool check_case(PropertyContext *context, const LoadCase *c, GError **error);
 
 /* Is every byte of guest RAM what @judgement says (eager=model)? */

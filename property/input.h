@@ -34,6 +34,7 @@ enum {
     INPUT_CLEAR_PAGES = 1 << 1,     /* header, stream: rule G2, as loadvm */
     INPUT_DIRTY_RAM = 1 << 2,       /* guest RAM is not zero before the load */
     INPUT_RELOAD = 1 << 3,          /* then load a right file in the same process */
+    INPUT_SPLIT = 1 << 4,           /* stream, layout: also load in two stages, and compare */
 };
 
 typedef struct InputHeader {

@@ -115,6 +115,7 @@ static LoadCase case_of_input(const PropertyContext *context, const Input *input
         .guest = input->guest,
         .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
         .reload = input->flags & INPUT_RELOAD,
+        .split = input->flags & INPUT_SPLIT,
         .fail_read = input->fail_read,
         .max_read_length = input->max_read_length,
     };

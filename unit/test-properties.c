@@ -86,6 +86,9 @@ static void make_input(InputKind kind, uint64_t *state, unsigned index, Bytes *i
     if (index % 4 >= 2) {
         header.flags = INPUT_DIRTY_RAM | INPUT_RELOAD;
     }
+    if (index % 3 != 0) {
+        header.flags |= INPUT_SPLIT;
+    }
     if (index % 8 == 4) {
         header.fail_read[0] = 1 + next_random(state) % 6;
     }

@@ -157,21 +157,39 @@ static void add_field(Fields *fields, uint64_t offset, unsigned width)
     }
 }
 
-static void add_header_fields(Fields *fields, const JudgedBlock *block)
+static uint64_t read_field(const SparseFile *file, Field field)
 {
-    uint64_t header = block->header_offset;
+    uint8_t bytes[8] = { 0 };
+    uint64_t value = 0;
 
+    sparse_file_read(file, field.offset, bytes, field.width);
+    for (unsigned i = 0; i < field.width; i++) {
+        value = value << 8 | bytes[i];
+    }
+    return value;
+}
+
+static void add_header_fields(Fields *fields, uint64_t header)
+{
     add_field(fields, header, 4);
     add_field(fields, header + 4, 8);
     add_field(fields, header + 12, 8);
     add_field(fields, header + 20, 8);
-    if (block->bitmap_length) {
-        uint64_t middle = block->bitmap_length / 16 * 8;
+}
 
-        add_field(fields, block->bitmap_offset, 8);
-        add_field(fields, block->bitmap_offset + middle, 8);
-        add_field(fields, block->bitmap_offset + block->bitmap_length - 8, 8);
+static void add_bitmap_fields(Fields *fields, uint64_t offset, uint64_t length)
+{
+    if (length >= 8) {
+        add_field(fields, offset, 8);
+        add_field(fields, offset + length / 16 * 8, 8);
+        add_field(fields, offset + length - 8, 8);
     }
+}
+
+static void find_header_fields(const SparseFile *file, uint64_t header, Fields *fields)
+{
+    add_header_fields(fields, header);
+    add_bitmap_fields(fields, read_field(file, fields->fields[2]) & INT64_MAX, 32);
 }
 
 static void find_fields(const Judgement *judgement, Fields *fields)
@@ -189,7 +207,8 @@ static void find_fields(const Judgement *judgement, Fields *fields)
             add_field(fields, block->record_offset + 1, 1);
             add_field(fields, block->header_offset - 8, 8);
             add_field(fields, block->header_offset - 16, 8);
-            add_header_fields(fields, block);
+            add_header_fields(fields, block->header_offset);
+            add_bitmap_fields(fields, block->bitmap_offset, block->bitmap_length);
             /* Where the next record, or EOS, the footer and the END section are. */
             add_field(fields, block->pages_offset + block->used_length, 8);
             add_field(fields, block->pages_offset + block->used_length + 8, 1);
@@ -200,18 +219,6 @@ static void find_fields(const Judgement *judgement, Fields *fields)
     for (unsigned i = 0; i < judgement->n_violations; i++) {
         add_field(fields, judgement->violations[i].offset, 1 << i % 4);
     }
-}
-
-static uint64_t read_field(const SparseFile *file, Field field)
-{
-    uint8_t bytes[8] = { 0 };
-    uint64_t value = 0;
-
-    sparse_file_read(file, field.offset, bytes, field.width);
-    for (unsigned i = 0; i < field.width; i++) {
-        value = value << 8 | bytes[i];
-    }
-    return value;
 }
 
 static void write_field(SparseFile *file, Field field, uint64_t value)
@@ -348,9 +355,7 @@ static size_t mutate_fields(Random *r, uint8_t *data, size_t size, size_t max_si
         return size;
     }
     if (input.kind == INPUT_HEADER) {
-        judge_block(s->file, &input.guest, input.header_offset, input.used_length, &s->judgement);
-        s->judgement.blocks[0].header_offset = input.header_offset;
-        add_header_fields(&fields, &s->judgement.blocks[0]);
+        find_header_fields(s->file, input.header_offset, &fields);
     } else {
         judge_file(s->file, &input.guest, &s->judgement);
         find_fields(&s->judgement, &fields);

@@ -1115,3 +1115,21 @@ uint64_t judgement_next_page_in_file(const Judgement *judgement, unsigned block,
     }
     return find_set_bit(judgement->file, judged, from);
 }
+
+uint64_t judgement_pages_in_word(const Judgement *judgement, unsigned block, uint64_t word)
+{
+    const JudgedBlock *judged = &judgement->blocks[block];
+    uint8_t bytes[8] = { 0 };
+    uint64_t bits = 0;
+
+    if (!judged->in_file || judged->ignored || word >= (judged->pages + 63) / 64 ||
+        !bitmap_has_an_end(judged)) {
+        return 0;
+    }
+    sparse_file_read(judgement->file, judged->bitmap_offset + word * 8, bytes, sizeof(bytes));
+    for (unsigned i = 0; i < 8; i++) {
+        bits |= (uint64_t)bytes[i] << (8 * i);
+    }
+    /* B5 */
+    return judged->pages - word * 64 >= 64 ? bits : bits & ((1ull << judged->pages % 64) - 1);
+}

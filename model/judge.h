@@ -116,6 +116,12 @@ PageSource judgement_page(const Judgement *judgement, unsigned block, uint64_t p
 uint64_t judgement_next_page_in_file(const Judgement *judgement, unsigned block, uint64_t from);
 
 /*
+ * 64 pages at once: bit i tells whether page 64 * @word + i is in the file; the
+ * same answers as judgement_next_page_in_file() gives.
+ */
+uint64_t judgement_pages_in_word(const Judgement *judgement, unsigned block, uint64_t word);
+
+/*
  * One line of text a violation, e.g. "block 'pc.ram': page_size 0x2000 at file
  * offset 0x69: is not the target's page size 0x1000 (rule H2)". Free with
  * g_free().

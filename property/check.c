@@ -295,35 +295,42 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
            check_ram_after_refusal(context, &context->judgement, error);
 }
 
+/* The first word at or after @word with a bit set in either, or @words. */
+static uint64_t next_word(const Judgement *judgement, const uint64_t *file_bmap, uint64_t word,
+                          uint64_t words)
+{
+    uint64_t page = judgement_next_page_in_file(judgement, 0, word * 64);
+    uint64_t expected = page == UINT64_MAX ? words : page / 64;
+
+    while (word < expected && file_bmap[word] == 0) {
+        word++;
+    }
+    return word;
+}
+
 /* The pages that the header stage says are in the file, against the model's. */
 static bool check_bitmap(PropertyContext *context, const SubjectBlock *block, GError **error)
 {
     const Judgement *judgement = &context->judgement;
     const JudgedBlock *judged = &judgement->blocks[0];
+    uint64_t words = (judged->pages + 63) / 64;
 
     context->stats.pages += judged->pages;
-    for (uint64_t page = 0, next; page < judged->pages; page = next + 1) {
-        uint64_t word = page / 64;
-        uint64_t found;
+    for (uint64_t word = next_word(judgement, block->file_bmap, 0, words); word < words;
+         word = next_word(judgement, block->file_bmap, word + 1, words)) {
+        uint64_t differing = judgement_pages_in_word(judgement, 0, word) ^ block->file_bmap[word];
+        uint64_t page;
 
-        next = MIN(judgement_next_page_in_file(judgement, 0, page), judged->pages);
-        for (found = page; found < next; found = (++word) * 64) {
-            uint64_t bits = block->file_bmap[word] & (UINT64_MAX << (found % 64));
-
-            if (bits) {
-                found = word * 64 + __builtin_ctzll(bits);
-                break;
-            }
+        if (differing == 0) {
+            continue;
         }
-        found = MIN(found, judged->pages);
-        if (found < next ||
-            (next < judged->pages && !(block->file_bmap[next / 64] >> (next % 64) & 1))) {
-            return property_broken_block(context, PROPERTY_EAGER_MODEL, 0, error,
-                                         "page %" PRIu64 ": file_bmap has the bit %s, the "
-                                         "file's bitmap at 0x%" PRIx64 " has it %s (rule B1)",
-                                         MIN(found, next), found < next ? "set" : "clear",
-                                         judged->bitmap_offset, found < next ? "clear" : "set");
-        }
+        page = word * 64 + __builtin_ctzll(differing);
+        return property_broken_block(context, PROPERTY_EAGER_MODEL, 0, error,
+                                     "page %" PRIu64 ": file_bmap has the bit %s, the file's "
+                                     "bitmap at 0x%" PRIx64 " does not (rules B1 and B5)",
+                                     page,
+                                     block->file_bmap[word] >> (page % 64) & 1 ? "set" : "clear",
+                                     judged->bitmap_offset);
     }
     return true;
 }

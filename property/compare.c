@@ -15,6 +15,8 @@ typedef struct Comparison {
     unsigned block;
     uint64_t page_size; /* target page size, bytes */
     uint64_t end;       /* pages of the file that the block can hold */
+    uint64_t word;      /* the pages in the file of this word of 64 pages are in @bits */
+    uint64_t bits;
 } Comparison;
 
 static uint8_t byte_at(const Comparison *c, uint64_t offset)
@@ -76,14 +78,23 @@ static bool check_gap(const Comparison *c, uint64_t first, uint64_t end, GError 
                                  at / c->page_size, byte_at(c, at), at % c->page_size);
 }
 
-static uint64_t next_page(const Comparison *c, uint64_t from)
+/* The first page at or after @from that is in the file; c->end if none is. */
+static uint64_t next_page(Comparison *c, uint64_t from)
 {
-    uint64_t page = judgement_next_page_in_file(c->judgement, c->block, from);
+    uint64_t bits;
 
-    return MIN(page, c->end);
+    if (from / 64 != c->word) {
+        c->word = from / 64;
+        c->bits = judgement_pages_in_word(c->judgement, c->block, c->word);
+    }
+    bits = c->bits & (UINT64_MAX << (from % 64));
+    if (bits) {
+        return MIN(c->word * 64 + __builtin_ctzll(bits), c->end);
+    }
+    return MIN(judgement_next_page_in_file(c->judgement, c->block, (c->word + 1) * 64), c->end);
 }
 
-static bool check_pages(const Comparison *c, GError **error)
+static bool check_pages(Comparison *c, GError **error)
 {
     uint64_t done = 0;
 
@@ -127,6 +138,7 @@ static Comparison comparison(PropertyContext *context, const Judgement *judgemen
         .judgement = judgement,
         .block = block,
         .page_size = judgement->guest.target_page_size,
+        .word = UINT64_MAX,
     };
 }
 

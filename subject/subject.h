@@ -34,8 +34,11 @@ typedef struct SubjectBlock {
     uint64_t used_length;  /* after a resize, rule R6a; bytes */
     bool in_file;          /* the block had a record, and was not ignored */
     uint64_t pages_offset; /* SUBJECT_HEADERS: as parsed */
-    uint64_t *file_bmap;   /* SUBJECT_HEADERS: little-endian bit order, words of
-                              64 pages, g_free()d by the property; else NULL */
+    /*
+     * SUBJECT_HEADERS: words of 64 pages, page 0 in bit 0; bits beyond the last
+     * page are clear (rule B5). g_free()d by the property. Else NULL.
+     */
+    uint64_t *file_bmap;
 } SubjectBlock;
 
 /*

@@ -59,16 +59,20 @@ static unsigned clamp_blocks(unsigned n)
     return CLAMP(n, 1, GUEST_MAX_BLOCKS);
 }
 
-static uint64_t decode_pages(InputPages in)
+static bool is_shifted(InputPages in)
 {
-    return in.shift < LEAST_SHIFT ? in.pages : (uint64_t)in.pages << (in.shift - LEAST_SHIFT + 5);
+    return in.shift >= LEAST_SHIFT;
 }
 
-static bool encode_pages(uint64_t pages, InputPages *out)
+static uint64_t decode_pages(InputPages in)
 {
-    for (unsigned shift = LEAST_SHIFT - 1; shift <= UINT8_MAX; shift++) {
-        out->shift = shift < LEAST_SHIFT ? 0 : shift;
-        out->pages = shift < LEAST_SHIFT ? pages : pages >> (shift - LEAST_SHIFT + 5);
+    return is_shifted(in) ? (uint64_t)in.pages << (in.shift - LEAST_SHIFT + 5) : in.pages;
+}
+
+static bool encode_shifted_pages(uint64_t pages, InputPages *out)
+{
+    for (unsigned shift = LEAST_SHIFT; shift <= UINT8_MAX; shift++) {
+        *out = (InputPages){ pages >> (shift - LEAST_SHIFT + 5), shift };
         if (decode_pages(*out) == pages) {
             return true;
         }
@@ -76,11 +80,28 @@ static bool encode_pages(uint64_t pages, InputPages *out)
     return false;
 }
 
+static bool encode_pages(uint64_t pages, InputPages *out)
+{
+    *out = (InputPages){ pages, 0 };
+    return decode_pages(*out) == pages || encode_shifted_pages(pages, out);
+}
+
+static uint64_t decode_max(uint64_t used, InputPages extra)
+{
+    return is_shifted(extra) ? MAX(used, decode_pages(extra)) : used + extra.pages;
+}
+
+static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
+{
+    *extra = (InputPages){ max - used, 0 };
+    return decode_max(used, *extra) == max || encode_shifted_pages(max, extra);
+}
+
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
     uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
     uint64_t used = CLAMP(decode_pages(in->used), 1, max_pages);
-    uint64_t max = MIN(used + decode_pages(in->extra), max_pages);
+    uint64_t max = MIN(decode_max(used, in->extra), max_pages);
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 
     memcpy(block->idstr, in->idstr, length);
@@ -200,7 +221,7 @@ static bool encode_block(const GuestBlock *block, uint64_t page_size, InputBlock
     *out = (InputBlock){ .idstr_length = length };
     if (length == 0 || length > sizeof(out->idstr) || block->max_length > INPUT_MAX_BLOCK_BYTES ||
         !encode_pages(block->used_length / page_size, &out->used) ||
-        !encode_pages((block->max_length - block->used_length) / page_size, &out->extra)) {
+        !encode_max(block->used_length / page_size, block->max_length / page_size, &out->extra)) {
         return false;
     }
     memcpy(out->idstr, block->idstr, length);

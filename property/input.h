@@ -64,7 +64,7 @@ typedef struct InputBlock {
     uint8_t idstr_length; /* 1 to 24 */
     uint8_t reserved[3];  /* written as zero, ignored */
     InputPages used;      /* used_length, target pages, at least 1 */
-    InputPages extra;     /* max_length - used_length, target pages */
+    InputPages extra;     /* max_length - used_length, target pages; max_length if shifted */
     char idstr[24];
 } InputBlock;
 

@@ -98,7 +98,7 @@ static void mutate_header(Random *r, InputHeader *header)
         header->page_bits = random_below(r, 2) ? 10 + random_below(r, 7) : 0;
         break;
     case 3:
-        header->n_blocks = 1 + random_below(r, GUEST_MAX_BLOCKS);
+        header->n_blocks = 1 + random_below(r, INPUT_MAX_BLOCKS);
         break;
     case 4:
         header->machine = random_below(r, 8);

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GUEST_MAX_BLOCKS 8
+/* A q35 with VGA has 8, one with network cards and a GPU more than 10. */
+#define GUEST_MAX_BLOCKS 32
 
 typedef struct GuestBlock {
     char idstr[256];         /* NUL-terminated, not empty, as QEMU's RAMBlock.idstr */

@@ -50,7 +50,8 @@ typedef struct JudgedBlock {
     uint64_t pages; /* used_length / the target page size */
 } JudgedBlock;
 
-#define JUDGE_MAX_VIOLATIONS 32
+/* Each block of the guest may break a rule, and others still be seen. */
+#define JUDGE_MAX_VIOLATIONS (2 * GUEST_MAX_BLOCKS)
 
 typedef struct Judgement {
     Verdict verdict;

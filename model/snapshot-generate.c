@@ -125,7 +125,7 @@ static unsigned plan_n_blocks(const FilePlan *plan)
     if (plan->n_blocks < 224) {
         return 1 + plan->n_blocks % 3;
     }
-    return 1 + plan->n_blocks % GUEST_MAX_BLOCKS;
+    return 1 + plan->n_blocks % SNAPSHOT_MAX_GENERATED_BLOCKS;
 }
 
 /* Small pages cost less and mean the same. */
@@ -496,7 +496,7 @@ static void move_bitmap(const BlockPlan *plan, SnapshotBlock *block)
 void snapshot_generate(Choices *choices, uint64_t max_block_bytes, Snapshot *snapshot, Guest *guest)
 {
     FilePlan plan = draw_file_plan(choices);
-    BlockPlan plans[GUEST_MAX_BLOCKS];
+    BlockPlan plans[SNAPSHOT_MAX_GENERATED_BLOCKS];
     unsigned n_blocks = plan_n_blocks(&plan);
     unsigned first = plan.order / 16 % n_blocks;
 

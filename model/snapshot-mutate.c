@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#define MAX_BLOCKS (2 * GUEST_MAX_BLOCKS)
+#define MAX_BLOCKS (2 * SNAPSHOT_MAX_GENERATED_BLOCKS)
 #define MAX_ITEMS 32 /* subsections, capabilities, pokes */
 
 typedef struct Mutator {

@@ -20,7 +20,8 @@
 #define SNAPSHOT_MAGIC 0x5145564dU
 #define SNAPSHOT_STREAM_VERSION 3
 #define SNAPSHOT_PAGES_ALIGNMENT 0x100000
-#define SNAPSHOT_HEADER_SIZE 28 /* MappedRamHeader, bytes */
+#define SNAPSHOT_MAX_GENERATED_BLOCKS 8 /* corpora depend on it */
+#define SNAPSHOT_HEADER_SIZE 28         /* MappedRamHeader, bytes */
 #define SNAPSHOT_EOS 0x10
 #define SNAPSHOT_MEM_SIZE 0x04
 

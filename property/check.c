@@ -17,7 +17,7 @@
 #define FREE_BYTES (UINT64_C(64) << 10)
 
 /* Bytes of pages, and of the whole file, in one case: an execution is to be short. */
-#define MAX_PAGE_BYTES (UINT64_C(128) << 10)
+#define MAX_PAGE_BYTES (UINT64_C(1) << 20)
 #define MAX_DATA_BYTES (UINT64_C(2) << 20)
 
 void judge_case(PropertyContext *context, const LoadCase *c)

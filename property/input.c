@@ -56,7 +56,7 @@ static void take(const uint8_t **data, size_t *size, void *out, size_t length)
 
 static unsigned clamp_blocks(unsigned n)
 {
-    return CLAMP(n, 1, GUEST_MAX_BLOCKS);
+    return CLAMP(n, 1, INPUT_MAX_BLOCKS);
 }
 
 static bool is_shifted(InputPages in)
@@ -191,6 +191,28 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     return true;
 }
 
+unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
+                         GString *log)
+{
+    Choices generator = input->generator;
+    Choices mutator = input->mutator;
+    unsigned mutations = 0;
+
+    if (input->kind == INPUT_HEADER || input->kind == INPUT_STREAM) {
+        *guest = input->guest;
+        sparse_file_decode(file, input->payload, input->payload_size);
+        return 0;
+    }
+    if (input->kind == INPUT_LAYOUT) {
+        snapshot_generate(&generator, INPUT_MAX_BLOCK_BYTES, snapshot, guest);
+        mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
+    } else {
+        snapshot_generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, snapshot, guest);
+    }
+    snapshot_encode(snapshot, file);
+    return mutations;
+}
+
 size_t input_payload_offset(const uint8_t *data, size_t size)
 {
     size_t offset = sizeof(InputHeader);
@@ -231,7 +253,7 @@ static bool encode_block(const GuestBlock *block, uint64_t page_size, InputBlock
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out)
 {
-    InputBlock blocks[GUEST_MAX_BLOCKS];
+    InputBlock blocks[INPUT_MAX_BLOCKS];
     InputHeader header = {
         .version = INPUT_VERSION,
         .kind = INPUT_STREAM,
@@ -241,7 +263,7 @@ bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned fl
         .n_blocks = guest->n_blocks,
     };
 
-    if (!find_machine(guest->machine, &header.machine)) {
+    if (guest->n_blocks > INPUT_MAX_BLOCKS || !find_machine(guest->machine, &header.machine)) {
         return false;
     }
     for (unsigned i = 0; i < guest->n_blocks; i++) {

@@ -16,6 +16,7 @@
 
 #include "model/choices.h"
 #include "model/guest.h"
+#include "model/snapshot.h"
 #include "model/sparse-file.h"
 
 #include <glib.h>
@@ -42,7 +43,7 @@ typedef struct InputHeader {
     uint8_t kind;              /* InputKind */
     uint8_t flags;             /* INPUT_* */
     uint8_t page_bits;         /* header, stream: log2 of the target page size; 0: 12 */
-    uint8_t n_blocks;          /* stream: guest blocks, 1 to GUEST_MAX_BLOCKS */
+    uint8_t n_blocks;          /* stream: guest blocks, 1 to INPUT_MAX_BLOCKS */
     uint8_t machine;           /* stream: index of the reader's machine name; 0: any */
     uint8_t fail_read[2];      /* this read fails with EIO; 0: none */
     uint8_t max_read_bits;     /* reads give at most 2^n bytes; 0: no limit */
@@ -78,7 +79,12 @@ G_STATIC_ASSERT(sizeof(InputBlock) == 32);
 G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 
 /* Bounds of what an input can ask for, so that every execution is short. */
+#define INPUT_MAX_BLOCKS 8
 #define INPUT_MAX_BLOCK_BYTES (UINT64_C(1) << 32)
+/* Round-trip: the writer has to look at every byte of guest RAM. */
+#define INPUT_MAX_SAVED_BLOCK_BYTES (UINT64_C(256) << 10)
+/* More mutations than these hide each other. */
+#define INPUT_MAX_MUTATIONS 8
 
 /* A decoded input. The pointers borrow from the input's bytes. */
 typedef struct Input {
@@ -99,8 +105,18 @@ typedef struct Input {
 bool input_decode(const uint8_t *data, size_t size, Input *input);
 
 /*
- * Encodes an input of kind stream: @guest and @file. Appends to @out. idstrs
- * longer than 24 bytes, machine names that input_machine_name() does not know,
+ * Makes the file that the input is about, and who reads it. Kinds layout and
+ * round-trip: the file is generated, @snapshot describes it, and its mutations
+ * are appended to @log, a line each, unless that is NULL. Kinds header and
+ * stream: @snapshot is left alone, @file borrows from the input's bytes.
+ * Returns the number of mutations.
+ */
+unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
+                         GString *log);
+
+/*
+ * Encodes an input of kind stream: @guest and @file. Appends to @out. More than
+ * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that input_machine_name() does not know,
  * and lengths that InputPages has not, cannot be expressed: false, and @out is
  * as before.
  */

@@ -11,9 +11,6 @@
 /* What guest RAM holds before the load, if it is not to be zero. */
 #define DIRTY_BYTE 0x5a
 
-/* More mutations than these hide each other. */
-#define MAX_MUTATIONS 8
-
 static const char *const id_names[] = {
     [PROPERTY_BOUNDED] = "bounded",
     [PROPERTY_CLEAN_REJECT] = "clean-reject",
@@ -108,17 +105,23 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
     return false;
 }
 
-static LoadCase case_of_input(const PropertyContext *context, const Input *input)
+/* Makes the input's file in context->file; *mutations of it were done. */
+static LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations)
 {
-    return (LoadCase){
+    LoadCase c = {
         .file = context->file,
-        .guest = input->guest,
         .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
         .fail_read = input->fail_read,
         .max_read_length = input->max_read_length,
+        .one_block = input->kind == INPUT_HEADER,
+        .header_offset = input->header_offset,
+        .used_length = input->used_length,
     };
+
+    *mutations = input_make_file(input, context->snapshot, context->file, &c.guest, NULL);
+    return c;
 }
 
 /* Judges; true if the case is one to go on with. */
@@ -140,16 +143,13 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     g_autoptr(GError) refusal = NULL;
     Input input;
     LoadCase c;
+    unsigned mutations;
     bool accepted;
 
     if (!input_decode(data, size, &input) || input.kind != INPUT_HEADER) {
         return true;
     }
-    sparse_file_decode(context->file, input.payload, input.payload_size);
-    c = case_of_input(context, &input);
-    c.one_block = true;
-    c.header_offset = input.header_offset;
-    c.used_length = input.used_length;
+    c = make_case(context, &input, &mutations);
     context->stats.executions++;
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
@@ -160,13 +160,27 @@ bool property_stream(PropertyContext *context, const uint8_t *data, size_t size,
 {
     Input input;
     LoadCase c;
+    unsigned mutations;
 
     if (!input_decode(data, size, &input) || input.kind != INPUT_STREAM) {
         return true;
     }
-    sparse_file_decode(context->file, input.payload, input.payload_size);
-    c = case_of_input(context, &input);
+    c = make_case(context, &input, &mutations);
     return !begin_case(context, &c) || check_case(context, &c, error);
+}
+
+/* The judge accepts every file that was generated and not mutated. */
+static bool check_generator(PropertyContext *context, GError **error)
+{
+    g_autofree char *line = NULL;
+
+    if (context->judgement.verdict == VERDICT_ACCEPT) {
+        return true;
+    }
+    line = judgement_describe_violation(&context->judgement, 0);
+    return property_broken(context, PROPERTY_MODEL, error,
+                           "a generated file is right by construction, but the judge says %s: %s",
+                           verdict_name(context->judgement.verdict), line);
 }
 
 bool property_layout(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -178,22 +192,9 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     if (!input_decode(data, size, &input) || input.kind != INPUT_LAYOUT) {
         return true;
     }
-    c = case_of_input(context, &input);
-    snapshot_generate(&input.generator, INPUT_MAX_BLOCK_BYTES, context->snapshot, &c.guest);
-    mutations = snapshot_mutate(&input.mutator, MAX_MUTATIONS, context->snapshot, &c.guest, NULL);
-    snapshot_encode(context->snapshot, context->file);
-    if (!begin_case(context, &c)) {
-        return true;
-    }
-    if (mutations == 0 && context->judgement.verdict != VERDICT_ACCEPT) {
-        g_autofree char *line = judgement_describe_violation(&context->judgement, 0);
-
-        return property_broken(context, PROPERTY_MODEL, error,
-                               "a generated file is right by construction, but the judge says "
-                               "%s: %s",
-                               verdict_name(context->judgement.verdict), line);
-    }
-    return check_case(context, &c, error);
+    c = make_case(context, &input, &mutations);
+    return !begin_case(context, &c) ||
+           ((mutations || check_generator(context, error)) && check_case(context, &c, error));
 }
 
 /* Is every byte that @a has also in @b? */
@@ -297,14 +298,16 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
     g_autoptr(GError) refusal = NULL;
     Input input;
     LoadCase c;
+    unsigned mutations;
     bool accepted;
 
     if (!input_decode(data, size, &input) || input.kind != INPUT_ROUND_TRIP) {
         return true;
     }
-    c = (LoadCase){ .file = context->file };
-    snapshot_generate(&input.generator, GUEST_RAM_SMALL, context->snapshot, &c.guest);
-    snapshot_encode(context->snapshot, context->file);
+    c = make_case(context, &input, &mutations);
+    /* Everything is to be accepted, and what is not in the file to be zero. */
+    c.before = 0;
+    c.fail_read = 0;
     if (!begin_case(context, &c)) {
         return true;
     }

@@ -8,7 +8,6 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
-#include "property/guest-ram.h"
 #include "property/property.h"
 #include "tools/listing.h"
 
@@ -19,9 +18,6 @@
 
 /* No engine makes inputs that are larger. */
 #define INPUT_MAX_BYTES (UINT64_C(64) << 20)
-
-/* Of property/property.c: more mutations are not applied to one input. */
-#define MAX_MUTATIONS 8
 
 const Command command_replay = {
     .name = "replay",
@@ -56,29 +52,12 @@ static void case_clear(Case *c)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Case, case_clear)
 
-/* As property_layout() and property_round_trip() do it. */
-static void make_snapshot(Case *c)
-{
-    Input *input = &c->input;
-
-    c->snapshot = snapshot_new();
-    if (input->kind == INPUT_ROUND_TRIP) {
-        snapshot_generate(&input->generator, GUEST_RAM_SMALL, c->snapshot, &c->guest);
-        return;
-    }
-    snapshot_generate(&input->generator, INPUT_MAX_BLOCK_BYTES, c->snapshot, &c->guest);
-    snapshot_mutate(&input->mutator, MAX_MUTATIONS, c->snapshot, &c->guest, c->mutations);
-}
-
 static void make_file(Case *c)
 {
-    if (c->input.kind == INPUT_HEADER || c->input.kind == INPUT_STREAM) {
-        c->guest = c->input.guest;
-        sparse_file_decode(c->file, c->input.payload, c->input.payload_size);
-        return;
+    if (c->input.kind == INPUT_LAYOUT || c->input.kind == INPUT_ROUND_TRIP) {
+        c->snapshot = snapshot_new();
     }
-    make_snapshot(c);
-    snapshot_encode(c->snapshot, c->file);
+    input_make_file(&c->input, c->snapshot, c->file, &c->guest, c->mutations);
 }
 
 static void judge(Case *c)
@@ -106,6 +85,7 @@ static void append_input(GString *out, const Input *input)
         const char *words;
     } flags[] = {
         { INPUT_DIRTY_RAM, "guest RAM is not zero before the load" },
+        { INPUT_SPLIT, "the file is loaded in two stages, too" },
         { INPUT_RELOAD, "a right file is loaded afterwards" },
     };
 

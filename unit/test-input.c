@@ -71,6 +71,9 @@ static void test_what_cannot_be_expressed(void **state)
     strcpy(guest.blocks[1].idstr, "a name of more than 24 bytes");
     assert_not_encoded(&guest);
     guest = a_guest();
+    guest.n_blocks = INPUT_MAX_BLOCKS + 1;
+    assert_not_encoded(&guest);
+    guest = a_guest();
     guest.blocks[0].idstr[0] = '\0';
     assert_not_encoded(&guest);
     guest = a_guest();
@@ -143,9 +146,9 @@ static void test_values_are_clipped(void **state)
     bytes[1] = INPUT_STREAM;
     assert_true(input_decode(bytes, sizeof(bytes), &input));
     assert_int_equal(input.guest.target_page_size, 65536);
-    assert_int_equal(input.guest.n_blocks, GUEST_MAX_BLOCKS);
+    assert_int_equal(input.guest.n_blocks, INPUT_MAX_BLOCKS);
     assert_int_equal(input.max_read_length, 1 << 20);
-    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+    for (unsigned i = 0; i < INPUT_MAX_BLOCKS; i++) {
         const GuestBlock *block = &input.guest.blocks[i];
 
         assert_int_equal(block->used_length, INPUT_MAX_BLOCK_BYTES);

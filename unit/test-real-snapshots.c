@@ -8,6 +8,7 @@
 #include "loader/mapped-ram.h"
 #include "loader/writer.h"
 #include "model/judge.h"
+#include "property/input.h"
 #include "qtest-glue/real-snapshots.h"
 #include "unit/qemu-test.h"
 
@@ -19,7 +20,7 @@
 #define PAGE QEMU_X86_PAGE_SIZE
 #define MAX_DATA (64 * 1024 * 1024)
 #define SEED_MAX 4096
-#define INPUT_OVERHEAD (16 + GUEST_MAX_BLOCKS * 32) /* property/input.h */
+#define INPUT_OVERHEAD (16 + INPUT_MAX_BLOCKS * 32) /* property/input.h */
 
 static const char *const x_ignore_shared[] = { "x-ignore-shared", NULL };
 static const char *const multifd[] = { "multifd", NULL };

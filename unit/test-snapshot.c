@@ -417,7 +417,7 @@ static void test_zero_entropy(void **state)
 
 /* What was seen in generated cases, so that none of it is lost unnoticed. */
 typedef struct Seen {
-    unsigned blocks[GUEST_MAX_BLOCKS + 1];
+    unsigned blocks[SNAPSHOT_MAX_GENERATED_BLOCKS + 1];
     unsigned page_sizes[17];
     unsigned contents[CONTENT__MAX];
     unsigned shared, ignored, known_machine, clear_pages, huge, large, resizable, beyond, long_name;
@@ -498,7 +498,7 @@ static void test_generated_is_accepted(void **state)
         assert_accepted(file, &guest, number);
         look_at(&seen, &guest, s);
     }
-    for (unsigned i = 1; i <= GUEST_MAX_BLOCKS; i++) {
+    for (unsigned i = 1; i <= SNAPSHOT_MAX_GENERATED_BLOCKS; i++) {
         assert_true(seen.blocks[i] > 0);
     }
     for (unsigned i = 10; i <= 16; i++) {
@@ -639,7 +639,7 @@ static void test_many_mutations(void **state)
             snapshot_apply_mutation(mutation, &choices, s, &guest, NULL);
         }
         snapshot_encode(s, file);
-        assert_true(s->blocks->len <= 2 * GUEST_MAX_BLOCKS);
+        assert_true(s->blocks->len <= 2 * SNAPSHOT_MAX_GENERATED_BLOCKS);
         assert_true(s->subsections->len <= 40 && s->capabilities->len <= 40);
         assert_true(s->pokes->len <= 40);
     }

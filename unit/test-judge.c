@@ -1129,6 +1129,9 @@ static void test_walk_goes_on(void **state)
     }
 }
 
+/* More than the list of violations holds. */
+#define UNKNOWN_CAPABILITIES (JUDGE_MAX_VIOLATIONS + 9)
+
 static void test_full_list_still_counts(void **state)
 {
     GString *bytes = g_string_new(NULL);
@@ -1137,8 +1140,9 @@ static void test_full_list_still_counts(void **state)
     Plan plan;
 
     (void)state;
-    g_string_append_len(bytes, PLAN_CAPABILITIES "\0\0\0\x2a", 36);
-    for (unsigned i = 0; i < 41; i++) {
+    g_string_append_len(bytes, PLAN_CAPABILITIES "\0\0\0", 35);
+    g_string_append_c(bytes, UNKNOWN_CAPABILITIES + 1);
+    for (unsigned i = 0; i < UNKNOWN_CAPABILITIES; i++) {
         g_string_append_len(bytes, "\1?", 2);
     }
     g_string_append_len(bytes, PLAN_MAPPED_RAM, 11);

@@ -54,10 +54,4 @@ static inline uint64_t choices_below(Choices *c, uint64_t n)
     return choices_uint(c, bytes) % n;
 }
 
-/* True in about one of @n cases; false once the stream is exhausted. */
-static inline bool choices_one_in(Choices *c, unsigned n)
-{
-    return choices_below(c, n) == n - 1;
-}
-
 #endif

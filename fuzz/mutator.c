@@ -109,6 +109,19 @@ static void mutate_header(Random *r, InputHeader *header)
     }
 }
 
+/* Mutates the choices of the generator; those of the mutator, @rest, move along. */
+static size_t mutate_generator(Random *r, uint8_t *choices, size_t size, size_t max_size,
+                               size_t rest_size)
+{
+    g_autofree uint8_t *rest = g_memdup2(choices + size, rest_size);
+    size_t changed = mutate_bytes(r, choices, size, MIN(max_size, UINT16_MAX));
+
+    if (rest_size) {
+        memcpy(choices + changed, rest, rest_size);
+    }
+    return changed;
+}
+
 /* Mutates one of the two strings of choices; the other one stays as it is. */
 static size_t mutate_choices(Random *r, uint8_t *data, size_t size, size_t max_size)
 {
@@ -120,18 +133,12 @@ static size_t mutate_choices(Random *r, uint8_t *data, size_t size, size_t max_s
     size_t mutator = length - generator;
 
     if (random_below(r, 2)) {
-        return size - mutator + mutate_bytes(r, choices + generator, mutator, mutator + room);
+        mutator = mutate_bytes(r, choices + generator, mutator, mutator + room);
     } else {
-        g_autofree uint8_t *rest = g_memdup2(choices + generator, mutator);
-        size_t changed =
-            mutate_bytes(r, choices, generator, MIN(generator + room, (size_t)UINT16_MAX));
-
-        if (mutator) {
-            memcpy(choices + changed, rest, mutator);
-        }
-        set_generator_size(header, changed);
-        return sizeof(*header) + changed + mutator;
+        generator = mutate_generator(r, choices, generator, generator + room, mutator);
+        set_generator_size(header, generator);
     }
+    return sizeof(*header) + generator + mutator;
 }
 
 /* A field of a snapshot: where it is, and how many bytes it has. */

@@ -200,7 +200,7 @@ static void name_block(const BlockPlan *plan, Guest *guest, GuestBlock *block)
     while (guest_has_block(guest, block_names[index % G_N_ELEMENTS(block_names)])) {
         index++;
     }
-    strcpy(block->idstr, block_names[index % G_N_ELEMENTS(block_names)]);
+    g_strlcpy(block->idstr, block_names[index % G_N_ELEMENTS(block_names)], sizeof(block->idstr));
 }
 
 static void draw_guest_block(const BlockPlan *plan, uint64_t max_bytes, Guest *guest)
@@ -426,7 +426,7 @@ static void draw_machine(const FilePlan *plan, Snapshot *snapshot, Guest *guest)
     known = machine_names[plan->machine % G_N_ELEMENTS(machine_names)];
     snapshot_set_machine(snapshot, known, strlen(known));
     if (plan->known_machine & 1) {
-        strcpy(guest->machine, known);
+        g_strlcpy(guest->machine, known, sizeof(guest->machine));
     }
 }
 

@@ -205,7 +205,7 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
                                "The refusal: %s",
-                               refusal->message);
+                               refusal ? refusal->message : "(no message)");
     }
     return true;
 }

@@ -116,9 +116,9 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
 
 /*
  * Encodes an input of kind stream: @guest and @file. Appends to @out. More than
- * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that input_machine_name() does not know,
- * and lengths that InputPages has not, cannot be expressed: false, and @out is
- * as before.
+ * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that
+ * input_machine_name() does not know, and lengths that InputPages has not,
+ * cannot be expressed: false, and @out is as before.
  */
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out);

@@ -25,15 +25,15 @@ static const LoadStages load_stages[] = {
     [SUBJECT_HEADERS] = LOAD_HEADERS_ONLY,
 };
 
-static void set_up_block(RAMBlock *block, const GuestBlock *guest, uint8_t *host)
+static void set_up_block(RAMBlock *block, const GuestBlock *guest, const SubjectBlock *subject)
 {
     *block = (RAMBlock){
-        .host = host,
+        .host = subject->host,
         .used_length = guest->used_length,
         .max_length = guest->max_length,
         .page_size = guest->host_page_size,
     };
-    strcpy(block->idstr, guest->idstr);
+    g_strlcpy(block->idstr, guest->idstr, sizeof(block->idstr));
 }
 
 static void set_up(ReferenceLoad *self, SubjectLoad *load)
@@ -42,7 +42,7 @@ static void set_up(ReferenceLoad *self, SubjectLoad *load)
 
     sparse_reader_init(&self->reader, load->file, &load->cost);
     for (unsigned i = 0; i < guest->n_blocks; i++) {
-        set_up_block(&self->blocks[i], &guest->blocks[i], load->blocks[i].host);
+        set_up_block(&self->blocks[i], &guest->blocks[i], &load->blocks[i]);
     }
     self->mis = (MigrationIncomingState){
         .reader = &self->reader.reader,
@@ -122,7 +122,7 @@ static SubjectStatus reference_save(const Guest *guest, const SubjectBlock *bloc
     };
 
     for (unsigned i = 0; i < guest->n_blocks; i++) {
-        set_up_block(&ram_blocks[i], &guest->blocks[i], blocks[i].host);
+        set_up_block(&ram_blocks[i], &guest->blocks[i], &blocks[i]);
     }
     sparse_file_reset(out);
     return mapped_ram_save(&writer.writer, ram_blocks, guest->n_blocks, &options, error)

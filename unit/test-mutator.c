@@ -70,8 +70,8 @@ static size_t make_choices(uint8_t *data, const char *generator, const char *mut
                            .generator_size = { strlen(generator) } };
 
     memcpy(data, &header, sizeof(header));
-    strcpy((char *)data + sizeof(header), generator);
-    strcat((char *)data + sizeof(header), mutator);
+    memcpy(data + sizeof(header), generator, strlen(generator));
+    memcpy(data + sizeof(header) + strlen(generator), mutator, strlen(mutator));
     return sizeof(header) + strlen(generator) + strlen(mutator);
 }
 

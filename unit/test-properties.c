@@ -233,12 +233,13 @@ static SubjectStatus writes_beyond_max_length(SubjectLoad *load, GError **error)
 static int run_writer_beyond(void *opaque)
 {
     const Subject subject = { .name = "overruns", .load_file = writes_beyond_max_length };
-    PropertyContext *context = property_context_new(&subject);
-    g_autoptr(GError) error = NULL;
+    g_autoptr(PropertyContext) context = property_context_new(&subject);
+    GError *error;
 
     (void)opaque;
     signal(SIGSEGV, SIG_DFL);
     error = run_inputs(context, INPUT_LAYOUT);
+    g_clear_error(&error);
     return 0;
 }
 

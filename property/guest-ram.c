@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Canary bytes below a small block that are looked at: one host page. */
-#define SLACK 4096
+/* Canary bytes below a small block that are looked at. */
+#define SLACK 512
 #define GUARD 4096
 
 /* Ranges of pages of a memory file that are kept from load to load. */
@@ -108,7 +108,8 @@ static bool arena_map_small(Arena *arena, GError **error)
     if (arena->base) {
         return true;
     }
-    if (!arena_reserve(arena, GUEST_RAM_SMALL + SLACK, error)) {
+    /* Whole pages: the guard page begins right behind. */
+    if (!arena_reserve(arena, GUEST_RAM_SMALL + GUARD, error)) {
         return false;
     }
     if (mprotect(arena->base + GUARD, arena->size, PROT_READ | PROT_WRITE) < 0) {

@@ -1239,6 +1239,53 @@ static void test_pages_of_accepted_files(void **state)
     assert_page(&judgement, 0, 3, PAGE_ZERO, 0);
 }
 
+static void large_block(Plan *plan, uint64_t pages, uint64_t pages_offset)
+{
+    plan_standard(plan);
+    plan->guest.blocks[0].used_length = plan->guest.blocks[0].max_length = pages * 4096;
+    plan->records[0].used_length = pages * 4096;
+    plan->records[0].pages_offset = pages_offset;
+    plan->records[0].bitmap = 0;
+    plan->total = pages * 4096 + 4;
+}
+
+/* The two ways to ask which pages are in the file give the same answers. */
+static void assert_words_agree(const Judgement *judgement, unsigned block)
+{
+    uint64_t words = (judgement->blocks[block].pages + 63) / 64;
+
+    for (uint64_t word = 0; word < words + 2; word++) {
+        uint64_t bits = judgement_pages_in_word(judgement, block, word);
+
+        for (unsigned i = 0; i < 64; i++) {
+            uint64_t page = word * 64 + i;
+            bool in_file = judgement_next_page_in_file(judgement, block, page) == page;
+
+            assert_int_equal(bits >> i & 1, in_file);
+        }
+    }
+}
+
+static void test_pages_in_words(void **state)
+{
+    static const uint64_t pages[] = { 1, 2, 63, 64, 65, 96, 128, 129 };
+    g_autoptr(SparseFile) file = sparse_file_new();
+    Judgement judgement;
+    Plan plan;
+
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(pages); i++) {
+        plan_standard(&plan);
+        large_block(&plan, pages[i], AT_PAGES);
+        plan.records[0].bitmap = 0xb00000000000000d;
+        judge_plan(&plan, file, &judgement);
+        assert_int_equal(judgement.blocks[0].pages, pages[i]);
+        assert_words_agree(&judgement, 0);
+        assert_int_equal(judgement_pages_in_word(&judgement, 0, 0) & 1, 1);
+        assert_int_equal(judgement_pages_in_word(&judgement, 0, UINT64_MAX), 0);
+    }
+}
+
 static void test_pages_that_are_not_in_the_file(void **state)
 {
     g_autoptr(SparseFile) file = sparse_file_new();
@@ -1252,6 +1299,7 @@ static void test_pages_that_are_not_in_the_file(void **state)
     judge_plan(&plan, file, &judgement);
     assert_page(&judgement, 1, 0, PAGE_LEFT_ALONE, 0);
     assert_int_equal(judgement_next_page_in_file(&judgement, 1, 0), UINT64_MAX);
+    assert_words_agree(&judgement, 1);
 
     plan_standard(&plan);
     ignored_block(&plan);
@@ -1260,6 +1308,7 @@ static void test_pages_that_are_not_in_the_file(void **state)
     assert_true(judgement.blocks[0].ignored);
     assert_page(&judgement, 0, 0, PAGE_LEFT_ALONE, 0);
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 0), UINT64_MAX);
+    assert_words_agree(&judgement, 0);
 }
 
 static void test_pages_that_are_unspecified(void **state)
@@ -1313,16 +1362,6 @@ static void test_pages_after_a_refusal(void **state)
 }
 
 /* A block of @pages pages whose bitmap is put at @bitmap_at by the caller. */
-static void large_block(Plan *plan, uint64_t pages, uint64_t pages_offset)
-{
-    plan_standard(plan);
-    plan->guest.blocks[0].used_length = plan->guest.blocks[0].max_length = pages * 4096;
-    plan->records[0].used_length = pages * 4096;
-    plan->records[0].pages_offset = pages_offset;
-    plan->records[0].bitmap = 0;
-    plan->total = pages * 4096 + 4;
-}
-
 static void test_next_page_across_extents(void **state)
 {
     g_autoptr(SparseFile) file = sparse_file_new();
@@ -1378,6 +1417,7 @@ static void test_next_page_is_below_pages(void **state)
     judge_plan(&plan, file, &judgement);
     assert_int_equal(judgement.blocks[0].bitmap_length, 16);
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 64), UINT64_MAX);
+    assert_int_equal(judgement_pages_in_word(&judgement, 0, 1), 0);
 
     /* After B2 there may be no place for a bitmap at all. */
     plan_standard(&plan);
@@ -1385,6 +1425,7 @@ static void test_next_page_is_below_pages(void **state)
     plan.records[0].bitmap_offset = UINT64_MAX - 3;
     judge_plan(&plan, file, &judgement);
     assert_int_equal(judgement_next_page_in_file(&judgement, 0, 0), UINT64_MAX);
+    assert_words_agree(&judgement, 0);
 }
 
 /* judge_block */
@@ -1640,6 +1681,7 @@ int main(void)
         cmocka_unit_test(test_full_list_still_counts),
         cmocka_unit_test(test_other_page_sizes),
         cmocka_unit_test(test_pages_of_accepted_files),
+        cmocka_unit_test(test_pages_in_words),
         cmocka_unit_test(test_pages_that_are_not_in_the_file),
         cmocka_unit_test(test_pages_that_are_unspecified),
         cmocka_unit_test(test_pages_after_a_refusal),

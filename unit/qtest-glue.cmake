@@ -10,3 +10,8 @@ pagewise_unit_test(test-real-snapshots
   DEPENDS qtest-glue loader
   LABELS qemu
   TIMEOUT 180)
+if(TARGET test-real-snapshots)
+  target_compile_definitions(test-real-snapshots PRIVATE
+    PAGEWISE_PROGRAM="$<TARGET_FILE:pagewise>")
+  add_dependencies(test-real-snapshots pagewise)
+endif()

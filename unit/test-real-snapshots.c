@@ -532,6 +532,75 @@ static void test_sparse_refuses(void **state)
     assert_non_null(error);
 }
 
+/* ---- the pagewise command ---- */
+
+/* Runs pagewise with @arguments; it must succeed. Returns what it printed. */
+static char *run_pagewise(const char *const *arguments)
+{
+    g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+    g_autoptr(GError) error = NULL;
+    g_auto(GStrv) argv = NULL;
+    g_autofree char *complaint = NULL;
+    char *output = NULL;
+    int status;
+
+    g_strv_builder_add(builder, PAGEWISE_PROGRAM);
+    g_strv_builder_addv(builder, (const char **)arguments);
+    argv = g_strv_builder_end(builder);
+    g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &output, &complaint, &status,
+                 &error);
+    assert_no_error(error);
+    if (status != 0) {
+        fail_msg("pagewise %s: wait status %d: %s%s", arguments[0], status, output, complaint);
+    }
+    return output;
+}
+
+static void test_command_accepts(void **state)
+{
+    Case *c = need_snapshot(state);
+    const char *const inspect[] = { "inspect", c->snapshot->path, NULL };
+    const char *const verify[] = { "verify", c->snapshot->path, NULL };
+    g_autofree char *listing = run_pagewise(inspect);
+    g_autofree char *verdict = run_pagewise(verify);
+
+    for (unsigned i = 0; i < c->snapshot->guest.n_blocks; i++) {
+        assert_non_null(strstr(listing, c->snapshot->guest.blocks[i].idstr));
+    }
+    assert_non_null(strstr(verdict, verdict_name(VERDICT_ACCEPT)));
+}
+
+/* inspect --text, then make: the same bytes again. */
+static void test_command_makes_it_again(void **state)
+{
+    Case *c = need_snapshot(state);
+    g_autofree char *text_path = g_build_filename(c->folder, "description", NULL);
+    g_autofree char *again_path = g_build_filename(c->folder, "again", NULL);
+    const char *const inspect[] = { "inspect", "--text", c->snapshot->path, NULL };
+    const char *const make[] = { "make", text_path, again_path, NULL };
+    const char *const diff[] = { "diff", c->snapshot->path, again_path, NULL };
+    g_autofree char *text = run_pagewise(inspect);
+    g_autofree char *made = NULL;
+    g_autofree char *difference = NULL;
+    g_autoptr(SparseFile) again = sparse_file_new();
+    SparseExtent extent;
+
+    assert_true(g_file_set_contents(text_path, text, -1, NULL));
+    made = run_pagewise(make);
+    difference = run_pagewise(diff);
+    read_sparse(again_path, again);
+    assert_int_equal(sparse_file_size(again), sparse_file_size(c->file));
+    assert_int_equal(sparse_file_data_bytes(again), sparse_file_data_bytes(c->file));
+    for (uint64_t at = 0; sparse_file_next_data(c->file, at, &extent);
+         at = extent.offset + extent.length) {
+        g_autofree uint8_t *bytes = g_malloc(extent.length);
+
+        sparse_file_read(c->file, extent.offset, bytes, extent.length);
+        assert_int_equal(sparse_file_compare(again, extent.offset, bytes, extent.length),
+                         extent.length);
+    }
+}
+
 #define ON(function, name) named_test(#function " on " #name, function, &cases[name])
 
 static struct CMUnitTest named_test(const char *name, CMUnitTestFunction function, Case *c)
@@ -578,6 +647,13 @@ int main(void)
         ON(test_sparse, Q35_VGA),
         ON(test_sparse, NONE_X),
         ON(test_sparse_refuses, NONE),
+        ON(test_command_accepts, NONE),
+        ON(test_command_accepts, MICROVM),
+        ON(test_command_accepts, Q35_VGA),
+        ON(test_command_accepts, Q35_VGA_X),
+        ON(test_command_makes_it_again, NONE),
+        ON(test_command_makes_it_again, MICROVM),
+        ON(test_command_makes_it_again, Q35_VGA),
     };
     char *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-real-snapshots", tests) : 1;

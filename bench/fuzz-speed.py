@@ -11,6 +11,7 @@ printed table depends on the time that a run takes.
 """
 
 import argparse
+import configparser
 import os
 import re
 import statistics
@@ -23,10 +24,19 @@ import tempfile
 FLOORS = {"fuzz-header": 150000, "fuzz-layout": 60000}
 
 
+def options_of(target):
+    """The flags in the section [libfuzzer] of the options beside the target."""
+    options = configparser.ConfigParser()
+    options.read(target + ".options")
+    if not options.has_section("libfuzzer"):
+        return []
+    return [f"-{name}={value}" for name, value in options.items("libfuzzer")]
+
+
 def run_once(target, corpus, seconds):
     """Returns executions per second, as libFuzzer counts them at its end."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [target, scratch, corpus, f"-max_total_time={seconds}", "-print_final_stats=1",
+        command = [target, scratch, corpus, *options_of(target), f"-max_total_time={seconds}",
                    "-artifact_prefix=" + scratch + "/"]
         result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                 text=True, errors="replace", timeout=seconds * 3 + 60,

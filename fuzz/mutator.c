@@ -339,7 +339,8 @@ static Scratch *scratch(void)
 
 static size_t store(const GByteArray *bytes, uint8_t *data, size_t at, size_t old, size_t max_size)
 {
-    if (at + bytes->len > max_size) {
+    /* Nothing to store: g_byte_array has no data then, not even an address. */
+    if (bytes->len == 0 || at + bytes->len > max_size) {
         return old;
     }
     memcpy(data + at, bytes->data, bytes->len);
@@ -441,7 +442,7 @@ static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *da
 {
     size_t n = MIN(size, max_size - at);
 
-    if (n) {
+    if (n > 0) {
         memcpy(out + at, data, n);
     }
     return at + n;

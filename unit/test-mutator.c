@@ -51,6 +51,20 @@ static void test_all_kinds(void **state)
     }
 }
 
+/* A file that is cut off at its start has no bytes, and that is an input, too. */
+static void test_empty_files(void **state)
+{
+    (void)state;
+    for (unsigned kind = INPUT_HEADER; kind <= INPUT_STREAM; kind++) {
+        for (unsigned seed = 0; seed < 20 * ROUNDS; seed++) {
+            uint8_t data[ROOM] = { INPUT_VERSION, kind };
+            size_t size = mutate_input(kind, data, sizeof(InputHeader), ROOM, seed);
+
+            assert_is_input(kind, data, size);
+        }
+    }
+}
+
 static void test_no_room(void **state)
 {
     uint8_t data[sizeof(InputHeader)] = { 0 };
@@ -122,6 +136,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_kinds),
+        cmocka_unit_test(test_empty_files),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_crossover_of_choices),
         cmocka_unit_test(test_crossover_of_files),

@@ -239,9 +239,13 @@ static const Violation *find_violation(const Judgement *judgement, RuleId rule)
 /* A name of odd bytes may stand there as it is, or escaped. */
 static bool names_block(const char *message, const GuestBlock *block)
 {
-    g_autofree char *escaped = g_strescape(block->idstr, NULL);
+    g_autofree char *escaped = NULL;
 
-    return strstr(message, block->idstr) || strstr(message, escaped);
+    if (strstr(message, block->idstr)) {
+        return true;
+    }
+    escaped = g_strescape(block->idstr, NULL);
+    return strstr(message, escaped);
 }
 
 /* A message that names a rule has to name one that the file breaks, and where. */

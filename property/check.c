@@ -226,16 +226,6 @@ static RuleId rule_in_message(const char *message)
     return rule_by_name(name);
 }
 
-static const Violation *find_violation(const Judgement *judgement, RuleId rule)
-{
-    for (unsigned i = 0; i < judgement->n_violations; i++) {
-        if (judgement->violations[i].rule == rule) {
-            return &judgement->violations[i];
-        }
-    }
-    return NULL;
-}
-
 /* A name of odd bytes may stand there as it is, or escaped. */
 static bool names_block(const char *message, const GuestBlock *block)
 {
@@ -248,18 +238,36 @@ static bool names_block(const char *message, const GuestBlock *block)
     return strstr(message, escaped);
 }
 
+/* Is there a violation of @rule that is of no block, or of one that @message names? */
+static bool names_violation(const Judgement *judgement, RuleId rule, const char *message)
+{
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        const Violation *violation = &judgement->violations[i];
+
+        if (violation->rule == rule &&
+            (violation->block < 0 ||
+             names_block(message, &judgement->guest.blocks[violation->block]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A message that names a rule has to name one that the file breaks, and where. */
 static bool check_message(PropertyContext *context, const GError *refusal, GError **error)
 {
     const Judgement *judgement = &context->judgement;
     RuleId rule = rule_in_message(refusal->message);
-    const Violation *violation = find_violation(judgement, rule);
 
     if (rule == RULE__MAX) {
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "the refusal names no rule: %s", refusal->message);
     }
-    if (!violation) {
+    if (judgement->n_violations == JUDGE_MAX_VIOLATIONS) {
+        /* The list is full: what else the file breaks, nobody knows. */
+        return true;
+    }
+    if (!judgement_violates(judgement, rule)) {
         g_autofree char *violations = describe_violations(judgement);
 
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
@@ -271,10 +279,13 @@ static bool check_message(PropertyContext *context, const GError *refusal, GErro
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "the refusal names no file offset: %s", refusal->message);
     }
-    if (violation->block >= 0 &&
-        !names_block(refusal->message, &judgement->guest.blocks[violation->block])) {
-        return property_broken_block(context, PROPERTY_CLEAN_REJECT, violation->block, error,
-                                     "the refusal does not name it: %s", refusal->message);
+    if (!names_violation(judgement, rule, refusal->message)) {
+        g_autofree char *violations = describe_violations(judgement);
+
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "the refusal does not name the block that breaks the rule: %s. "
+                               "The model: %s",
+                               refusal->message, violations);
     }
     return true;
 }

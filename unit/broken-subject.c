@@ -143,6 +143,16 @@ static SubjectStatus names_no_offset(SubjectLoad *load, GError **error)
     return rule ? refuse(error, rule) : status;
 }
 
+static SubjectStatus names_no_block(SubjectLoad *load, GError **error)
+{
+    SubjectStatus status = right()->load_file(load, error);
+    g_autofree char *rule =
+        status == SUBJECT_REFUSED ? g_strdup(g_strrstr((*error)->message, "(rule ")) : NULL;
+    g_autofree char *message = rule ? g_strconcat("offset 0x0 ", rule, NULL) : NULL;
+
+    return message ? refuse(error, message) : status;
+}
+
 static SubjectStatus accepts_with_an_error(SubjectLoad *load, GError **error)
 {
     SubjectStatus status = right()->load_file(load, error);
@@ -287,6 +297,7 @@ const BrokenSubject *broken_subjects(unsigned *n)
         LOADS("names no rule", names_no_rule, PROPERTY_CLEAN_REJECT, "names no rule"),
         LOADS("names a wrong rule", names_a_wrong_rule, PROPERTY_CLEAN_REJECT, "does not break"),
         LOADS("names no offset", names_no_offset, PROPERTY_CLEAN_REJECT, "no file offset"),
+        LOADS("names no block", names_no_block, PROPERTY_CLEAN_REJECT, "does not name the block"),
         LOADS("accepts with an error", accepts_with_an_error, PROPERTY_CLEAN_REJECT,
               "with an error set"),
         LOADS("swallows I/O errors", swallows_io_errors, PROPERTY_CLEAN_REJECT, "I/O error"),

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See lazy-support.h. */
+#define _GNU_SOURCE /* memfd_create(), MAP_HUGETLB */
+#include "unit/lazy-support.h"
+
+#include "unit/support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE 0x200000
+#define BEFORE 0x5c  /* in each byte of RAM before a load, if not zero */
+#define GARBAGE 0xee /* in the file where the bit is clear: must never be seen */
+#define BOUND_SECONDS 60
+
+void require_uffd(void)
+{
+    g_autoptr(GError) error = NULL;
+    Uffd uffd = { .fd = -1 };
+    bool available = uffd_open(uffd_ops_real(), 0, 0, &uffd, &error);
+
+    if (available) {
+        close(uffd.fd);
+    }
+    pagewise_skip_unless(available, "uffd", available ? "" : error->message,
+                         "see the list in the reason");
+}
+
+static unsigned count_entries(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    unsigned entries = 0;
+
+    while (dir && readdir(dir)) {
+        entries++;
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return entries;
+}
+
+/*
+ * The allocator's mappings come and go. What counts is mappings of memory
+ * files, and what is registered ("um") or kept from children ("dc").
+ */
+static unsigned count_mappings(void)
+{
+    FILE *file = fopen("/proc/self/smaps", "r");
+    char line[512];
+    unsigned count = 0;
+
+    while (file && fgets(line, sizeof(line), file)) {
+        count += strstr(line, "memfd:") != NULL;
+        count += g_str_has_prefix(line, "VmFlags:") && strstr(line, " um") != NULL;
+        count += g_str_has_prefix(line, "VmFlags:") && strstr(line, " dc") != NULL;
+    }
+    if (file) {
+        fclose(file);
+    }
+    return count;
+}
+
+Resources count_resources(void)
+{
+    return (Resources){
+        .descriptors = count_entries("/proc/self/fd"),
+        .threads = count_entries("/proc/self/task"),
+        .mappings = count_mappings(),
+    };
+}
+
+bool resources_are(Resources wanted)
+{
+    Resources now = count_resources();
+
+    for (unsigned i = 0; i < 1000 && now.threads != wanted.threads; i++) {
+        g_usleep(1000);
+        now = count_resources();
+    }
+    CHECK(now.descriptors == wanted.descriptors);
+    CHECK(now.threads == wanted.threads);
+    CHECK(now.mappings == wanted.mappings);
+    return true;
+}
+
+const char *ram_kind_name(RamKind kind)
+{
+    static const char *const names[N_RAM_KINDS] = {
+        [RAM_ANONYMOUS] = "anonymous",
+        [RAM_MEMFD] = "memfd",
+        [RAM_HUGETLB] = "hugetlb",
+    };
+
+    return names[kind];
+}
+
+bool bit_is_set(BitPattern bits, uint64_t page, uint64_t pages)
+{
+    switch (bits) {
+    case BITS_NONE:
+        return false;
+    case BITS_ALL:
+        return true;
+    case BITS_ALTERNATING:
+        return page % 2;
+    case BITS_TAIL:
+        return page == pages - 1;
+    default:
+        return page / 64 == (pages - 1) / 64;
+    }
+}
+
+/* Never 0, BEFORE or GARBAGE; differs between neighbours of all distances. */
+static uint8_t file_byte(uint64_t offset)
+{
+    uint64_t mixed = (offset + 1) * UINT64_C(0x9e3779b97f4a7c15);
+
+    return (uint8_t)(0x80 + (mixed >> 40) % 0x60);
+}
+
+uint8_t wanted_byte(const LazyGuest *guest, uint64_t offset)
+{
+    uint64_t size = guest->what.target_page_size;
+    uint64_t pages = guest->what.used_length / size;
+
+    if (offset >= guest->what.used_length) {
+        return guest->what.before ? BEFORE : 0;
+    }
+    return bit_is_set(guest->what.bits, offset / size, pages) ? file_byte(offset) : 0;
+}
+
+LazyCase small_case(void)
+{
+    return (LazyCase){
+        .ram = RAM_ANONYMOUS,
+        .target_page_size = TEST_PAGE,
+        .used_length = 67 * TEST_PAGE,
+        .bits = BITS_ALTERNATING,
+        .mapped = true,
+    };
+}
+
+static void put_record(TestFile *file, LazyGuest *guest)
+{
+    uint64_t size = guest->what.target_page_size;
+    uint64_t pages = guest->what.used_length / size;
+    size_t words = (pages + 63) / 64;
+    g_autofree uint64_t *bitmap = g_new0(uint64_t, words);
+    g_autofree uint8_t *content = g_malloc(guest->what.used_length);
+    uint64_t bitmap_offset;
+
+    for (uint64_t page = 0; page < pages; page++) {
+        if (bit_is_set(guest->what.bits, page, pages)) {
+            bitmap[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
+        }
+    }
+    for (uint64_t i = 0; i < guest->what.used_length; i++) {
+        content[i] = bit_is_set(guest->what.bits, i / size, pages) ? file_byte(i) : GARBAGE;
+    }
+    test_file_put_str8(file, "idstr", "ram");
+    test_file_put_be(file, "used_length", guest->what.used_length, 8);
+    test_file_put_be(file, "MappedRamHeader version", 1, 4);
+    test_file_put_be(file, "page_size", size, 8);
+    bitmap_offset = file->bytes->len + 16;
+    guest->file_pages = (bitmap_offset + words * 8 + size - 1) / size * size;
+    test_file_put_be(file, "bitmap_offset", bitmap_offset, 8);
+    test_file_put_be(file, "pages_offset", guest->file_pages, 8);
+    test_file_put(file, "bitmap", bitmap, words * 8);
+    g_byte_array_set_size(file->bytes, (guint)guest->file_pages);
+    test_file_put(file, "pages", content, guest->what.used_length);
+}
+
+static int write_snapshot(LazyGuest *guest)
+{
+    g_autoptr(TestFile) file = test_file_new(NULL, false);
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+
+    test_file_put_start(file, "none", guest->what.used_length);
+    put_record(file, guest);
+    test_file_put_end(file);
+    g_assert_cmpint(write(fd, file->bytes->data, file->bytes->len), ==, file->bytes->len);
+    return fd;
+}
+
+static void *map_ram(RamKind kind, size_t length)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    int fd = -1;
+    void *ram;
+
+    if (kind == RAM_HUGETLB) {
+        flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
+    }
+    if (kind == RAM_MEMFD) {
+        flags = MAP_SHARED;
+        fd = memfd_create("guest-ram", MFD_CLOEXEC);
+        g_assert_cmpint(ftruncate(fd, (off_t)length), ==, 0);
+    }
+    ram = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return ram == MAP_FAILED ? NULL : ram;
+}
+
+LazyGuest *lazy_guest_new(const LazyCase *what)
+{
+    LazyGuest *guest = g_new0(LazyGuest, 1);
+    size_t host_page = what->ram == RAM_HUGETLB ? HUGE_PAGE : TEST_PAGE;
+    uint8_t *ram;
+
+    guest->what = *what;
+    guest->map_length =
+        (what->used_length + 2 * what->target_page_size + host_page - 1) / host_page * host_page;
+    ram = map_ram(what->ram, guest->map_length);
+    if (!ram) {
+        fprintf(stderr, "no %s memory: %s\n", ram_kind_name(what->ram), g_strerror(errno));
+        g_free(guest);
+        return NULL;
+    }
+    guest->fd = write_snapshot(guest);
+    g_assert(fd_reader_init(&guest->reader, guest->fd, NULL));
+    guest->block = (RAMBlock){
+        .idstr = "ram",
+        .host = ram,
+        .used_length = what->used_length,
+        .max_length = guest->map_length - guest->map_length % what->target_page_size,
+        .page_size = host_page,
+        .shared = what->ram == RAM_MEMFD,
+    };
+    guest->mis = (MigrationIncomingState){
+        .reader = &guest->reader.reader,
+        .target_page_size = what->target_page_size,
+        .clear_pages = true,
+        .blocks = &guest->block,
+        .n_blocks = 1,
+    };
+    lazy_guest_fill(guest);
+    return guest;
+}
+
+void lazy_guest_free(LazyGuest *guest)
+{
+    ram_block_clear(&guest->block);
+    munmap(guest->block.host, guest->map_length);
+    close(guest->fd);
+    g_free(guest);
+}
+
+void lazy_guest_fill(LazyGuest *guest)
+{
+    memset(guest->block.host, guest->what.before ? BEFORE : 0, guest->map_length);
+}
+
+SnapshotLoad *lazy_guest_start(LazyGuest *guest, bool eager_thread)
+{
+    SnapshotLoadOptions options = {
+        .map_fd = guest->what.mapped ? guest->fd : -1,
+        .eager_thread = eager_thread,
+    };
+    g_autoptr(GError) error = NULL;
+    SnapshotLoad *load = snapshot_load_start(&guest->mis, &options, NULL, &error);
+
+    if (!load) {
+        fprintf(stderr, "refused: %s\n", error->message);
+    }
+    return load;
+}
+
+bool lazy_guest_end(SnapshotLoad *load)
+{
+    g_autoptr(GError) error = NULL;
+    bool ok = snapshot_load_end(load, &error);
+
+    if (!ok) {
+        fprintf(stderr, "failed: %s\n", error->message);
+    }
+    return ok;
+}
+
+bool check_ram(const LazyGuest *guest, uint64_t from, uint64_t to)
+{
+    for (uint64_t at = from; at < to; at++) {
+        uint8_t wanted = wanted_byte(guest, at);
+
+        if (guest->block.host[at] != wanted) {
+            fprintf(stderr, "byte 0x%" G_GINT64_MODIFIER "x is 0x%02x, not 0x%02x\n", at,
+                    guest->block.host[at], wanted);
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t host_pages(const LazyGuest *guest)
+{
+    return guest->what.used_length / guest->block.page_size;
+}
+
+uint64_t count_installed(const LazyGuest *guest, PageInstaller by)
+{
+    uint64_t count = 0;
+
+    for (uint64_t page = 0; page < host_pages(guest); page++) {
+        count += page_installer(&guest->block, page) == by;
+    }
+    return count;
+}
+
+static __thread sigjmp_buf touch_failed;
+static __thread volatile sig_atomic_t touching;
+
+static void on_signal(int number)
+{
+    if (!touching) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    siglongjmp(touch_failed, number);
+}
+
+bool touch_survives(const volatile uint8_t *byte, uint8_t *value, int *signal)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_NODEFER };
+
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    *signal = sigsetjmp(touch_failed, 1);
+    if (*signal) {
+        touching = 0;
+        return false;
+    }
+    touching = 1;
+    *value = *byte;
+    touching = 0;
+    return true;
+}
+
+static int run_body(void *opaque)
+{
+    bool (**body)(void) = opaque;
+
+    return (*body)() ? 0 : 1;
+}
+
+void run_bounded(bool (*body)(void))
+{
+    ChildEnd end = pagewise_run_in_child(run_body, &body, BOUND_SECONDS);
+
+    assert_false(end.timed_out);
+    assert_int_equal(end.signal, 0);
+    assert_int_equal(end.exit_status, 0);
+}

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define HUGE_PAGE 0x200000
@@ -341,6 +342,172 @@ bool touch_survives(const volatile uint8_t *byte, uint8_t *value, int *signal)
     *value = *byte;
     touching = 0;
     return true;
+}
+
+static bool call_fails(const UffdOps *ops)
+{
+    FailOps *self = (FailOps *)ops;
+
+    return __atomic_add_fetch(&self->calls, 1, __ATOMIC_RELAXED) == self->fail_call;
+}
+
+#define DEFINE_FAILING(name, parameters, arguments)                                                \
+    static int failing_##name parameters                                                           \
+    {                                                                                              \
+        return call_fails(ops) ? -((const FailOps *)ops)->fail_errno                               \
+                               : uffd_ops_real()->name arguments;                                  \
+    }
+
+DEFINE_FAILING(open, (const UffdOps *ops, UffdMethod method, int flags), (ops, method, flags))
+DEFINE_FAILING(api, (const UffdOps *ops, int uffd, struct uffdio_api *api), (ops, uffd, api))
+DEFINE_FAILING(register_range, (const UffdOps *ops, int uffd, struct uffdio_register *range),
+               (ops, uffd, range))
+DEFINE_FAILING(unregister, (const UffdOps *ops, int uffd, struct uffdio_range *range),
+               (ops, uffd, range))
+DEFINE_FAILING(eventfd, (const UffdOps *ops, int flags), (ops, flags))
+DEFINE_FAILING(map, (const UffdOps *ops, int fd, size_t length, int protection, void **memory),
+               (ops, fd, length, protection, memory))
+DEFINE_FAILING(create_thread,
+               (const UffdOps *ops, pthread_t *thread, void *(*body)(void *), void *opaque),
+               (ops, thread, body, opaque))
+
+static int failing_advise(const UffdOps *ops, void *memory, size_t length, int advice)
+{
+    if (advice != MADV_DOFORK && call_fails(ops)) {
+        return -((const FailOps *)ops)->fail_errno;
+    }
+    return uffd_ops_real()->advise(ops, memory, length, advice);
+}
+
+void fail_ops_init(FailOps *self, unsigned fail_call, int fail_errno)
+{
+    *self = (FailOps){ .ops = *uffd_ops_real(), .fail_call = fail_call, .fail_errno = fail_errno };
+    self->ops.open = failing_open;
+    self->ops.api = failing_api;
+    self->ops.register_range = failing_register_range;
+    self->ops.unregister = failing_unregister;
+    self->ops.eventfd = failing_eventfd;
+    self->ops.map = failing_map;
+    self->ops.create_thread = failing_create_thread;
+    self->ops.advise = failing_advise;
+}
+
+static void gate_at_point(void *opaque, LazyPoint point, LazyThread thread, RAMBlock *rb,
+                          uint64_t page)
+{
+    Gate *gate = opaque;
+
+    (void)rb;
+    pthread_mutex_lock(&gate->lock);
+    gate->passed[point]++;
+    pthread_cond_broadcast(&gate->changed);
+    if (gate->armed && point == gate->point && thread == gate->thread && page == gate->page) {
+        gate->armed = false;
+        gate->reached = true;
+        pthread_cond_broadcast(&gate->changed);
+        while (!gate->open) {
+            pthread_cond_wait(&gate->changed, &gate->lock);
+        }
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_init(Gate *gate, LazyGuest *guest, LazyPoint point, LazyThread thread, uint64_t page)
+{
+    *gate = (Gate){
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .changed = PTHREAD_COND_INITIALIZER,
+        .point = point,
+        .thread = thread,
+        .page = page,
+        .armed = true,
+    };
+    guest->mis.at_point = gate_at_point;
+    guest->mis.at_point_opaque = gate;
+}
+
+void gate_wait(Gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    while (!gate->reached) {
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_open(Gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->open = true;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+unsigned gate_passed(Gate *gate, LazyPoint point)
+{
+    unsigned passed;
+
+    pthread_mutex_lock(&gate->lock);
+    passed = gate->passed[point];
+    pthread_mutex_unlock(&gate->lock);
+    return passed;
+}
+
+static void *touch(void *opaque)
+{
+    Toucher *self = opaque;
+
+    __atomic_store_n(&self->tid, (int)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    if (self->body) {
+        self->body(self);
+    } else {
+        touch_survives(self->guest->block.host + self->offset, &self->value, &self->signal);
+    }
+    __atomic_store_n(&self->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+void toucher_start(Toucher *toucher)
+{
+    g_assert(pthread_create(&toucher->thread, NULL, touch, toucher) == 0);
+}
+
+/* The third field of /proc/.../stat; the second is a name in parentheses. */
+static char state_of(int tid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/task/%d/stat", tid);
+    g_autofree char *text = NULL;
+    const char *end;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        return 0;
+    }
+    end = strrchr(text, ')');
+    return end ? end[2] : 0;
+}
+
+void toucher_wait_asleep(Toucher *toucher)
+{
+    unsigned asleep = 0;
+
+    /* A thread may sleep a moment on its way, for a lock of the C library. */
+    while (asleep < 20) {
+        int tid = __atomic_load_n(&toucher->tid, __ATOMIC_ACQUIRE);
+        char state = tid ? state_of(tid) : 0;
+
+        asleep = state == 'S' || state == 'D' ? asleep + 1 : 0;
+        g_usleep(500);
+    }
+}
+
+bool toucher_is_done(Toucher *toucher)
+{
+    return __atomic_load_n(&toucher->done, __ATOMIC_ACQUIRE);
+}
+
+void toucher_join(Toucher *toucher)
+{
+    pthread_join(toucher->thread, NULL);
 }
 
 static int run_body(void *opaque)

@@ -117,6 +117,57 @@ uint64_t host_pages(const LazyGuest *guest);
  */
 bool touch_survives(const volatile uint8_t *byte, uint8_t *value, int *signal);
 
+/*
+ * The real operations, but one call of set-up or tear-down fails. Not counted:
+ * what threads do at their own pace (read, poll, copy, ...), and giving back
+ * what cannot fail to be given back (MADV_DOFORK).
+ */
+typedef struct FailOps {
+    UffdOps ops;
+    unsigned calls;     /* so far; atomic */
+    unsigned fail_call; /* 1: the first; 0: none */
+    int fail_errno;
+} FailOps;
+
+void fail_ops_init(FailOps *self, unsigned fail_call, int fail_errno);
+
+/* Holds the first thread that comes to a point until the test lets it go. */
+typedef struct Gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    LazyPoint point;
+    LazyThread thread;
+    uint64_t page;
+    bool armed;
+    bool reached;
+    bool open;
+    unsigned passed[LAZY_N_POINTS]; /* how often each point was come to */
+} Gate;
+
+/* Sets the guest's hook. */
+void gate_init(Gate *gate, LazyGuest *guest, LazyPoint point, LazyThread thread, uint64_t page);
+void gate_wait(Gate *gate); /* until somebody is held */
+void gate_open(Gate *gate);
+unsigned gate_passed(Gate *gate, LazyPoint point);
+
+/* A thread that touches guest RAM, or does something else to it. */
+typedef struct Toucher {
+    pthread_t thread;
+    int tid;                            /* 0: not yet started; atomic */
+    void (*body)(struct Toucher *self); /* NULL: reads a byte */
+    LazyGuest *guest;
+    uint64_t offset; /* in the block, bytes */
+    uint8_t value;   /* that was read */
+    int signal;      /* that reading gave, or 0 */
+    bool done;       /* atomic */
+} Toucher;
+
+void toucher_start(Toucher *toucher);
+/* Until the thread sleeps: in a fault, or in whatever its body does. */
+void toucher_wait_asleep(Toucher *toucher);
+bool toucher_is_done(Toucher *toucher);
+void toucher_join(Toucher *toucher);
+
 /* In a child with SIGKILL after 60 s; fails the cmocka test if it returns false. */
 void run_bounded(bool (*body)(void));
 

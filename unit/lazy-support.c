@@ -125,17 +125,6 @@ static uint8_t file_byte(uint64_t offset)
     return (uint8_t)(0x80 + (mixed >> 40) % 0x60);
 }
 
-uint8_t wanted_byte(const LazyGuest *guest, uint64_t offset)
-{
-    uint64_t size = guest->what.target_page_size;
-    uint64_t pages = guest->what.used_length / size;
-
-    if (offset >= guest->what.used_length) {
-        return guest->what.before ? BEFORE : 0;
-    }
-    return bit_is_set(guest->what.bits, offset / size, pages) ? file_byte(offset) : 0;
-}
-
 LazyCase small_case(void)
 {
     return (LazyCase){
@@ -161,8 +150,14 @@ static void put_record(TestFile *file, LazyGuest *guest)
             bitmap[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
         }
     }
-    for (uint64_t i = 0; i < guest->what.used_length; i++) {
-        content[i] = bit_is_set(guest->what.bits, i / size, pages) ? file_byte(i) : GARBAGE;
+    for (uint64_t page = 0; page < pages; page++) {
+        bool set = bit_is_set(guest->what.bits, page, pages);
+
+        memset(guest->wanted + page * size, 0, size);
+        memset(content + page * size, GARBAGE, size);
+        for (uint64_t i = page * size; set && i < (page + 1) * size; i++) {
+            content[i] = guest->wanted[i] = file_byte(i);
+        }
     }
     test_file_put_str8(file, "idstr", "ram");
     test_file_put_be(file, "used_length", guest->what.used_length, 8);
@@ -225,6 +220,8 @@ LazyGuest *lazy_guest_new(const LazyCase *what)
         g_free(guest);
         return NULL;
     }
+    guest->wanted = g_malloc(guest->map_length);
+    memset(guest->wanted, what->before ? BEFORE : 0, guest->map_length);
     guest->fd = write_snapshot(guest);
     g_assert(fd_reader_init(&guest->reader, guest->fd, NULL));
     guest->block = (RAMBlock){
@@ -251,6 +248,7 @@ void lazy_guest_free(LazyGuest *guest)
     ram_block_clear(&guest->block);
     munmap(guest->block.host, guest->map_length);
     close(guest->fd);
+    g_free(guest->wanted);
     g_free(guest);
 }
 
@@ -285,18 +283,24 @@ bool lazy_guest_end(SnapshotLoad *load)
     return ok;
 }
 
+bool same_bytes(const uint8_t *found, const uint8_t *wanted, uint64_t length)
+{
+    uint64_t at = 0;
+
+    if (memcmp(found, wanted, length) == 0) {
+        return true;
+    }
+    while (found[at] == wanted[at]) {
+        at++;
+    }
+    fprintf(stderr, "byte 0x%lx of 0x%lx is 0x%02x, not 0x%02x\n", (unsigned long)at,
+            (unsigned long)length, found[at], wanted[at]);
+    return false;
+}
+
 bool check_ram(const LazyGuest *guest, uint64_t from, uint64_t to)
 {
-    for (uint64_t at = from; at < to; at++) {
-        uint8_t wanted = wanted_byte(guest, at);
-
-        if (guest->block.host[at] != wanted) {
-            fprintf(stderr, "byte 0x%" G_GINT64_MODIFIER "x is 0x%02x, not 0x%02x\n", at,
-                    guest->block.host[at], wanted);
-            return false;
-        }
-    }
-    return true;
+    return same_bytes(guest->block.host + from, guest->wanted + from, to - from);
 }
 
 uint64_t host_pages(const LazyGuest *guest)

@@ -80,6 +80,7 @@ typedef struct LazyGuest {
     size_t map_length; /* of the block's memory */
     MigrationIncomingState mis;
     uint64_t file_pages; /* offset of the pages in the file */
+    uint8_t *wanted;     /* max_length bytes: what RAM has to be after the load */
 } LazyGuest;
 
 /* A case of 67 target pages and max_length some pages more. */
@@ -99,8 +100,8 @@ SnapshotLoad *lazy_guest_start(LazyGuest *guest, bool eager_thread);
 /* Ends the load; false with a message on stderr if it failed. */
 bool lazy_guest_end(SnapshotLoad *load);
 
-/* What byte @offset of the block has to be after the load. */
-uint8_t wanted_byte(const LazyGuest *guest, uint64_t offset);
+/* Says on stderr where they differ first, if they do. */
+bool same_bytes(const uint8_t *found, const uint8_t *wanted, uint64_t length);
 
 /* RAM from @from to @to, bytes, is what it has to be. Touches it. */
 bool check_ram(const LazyGuest *guest, uint64_t from, uint64_t to);

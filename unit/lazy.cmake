@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-foreach(thing uffd postcopy-ram)
+foreach(thing uffd postcopy-ram snapshot-load)
   pagewise_unit_test(test-${thing} SOURCES lazy-support.c loader-support.c DEPENDS loader
                      LABELS uffd TIMEOUT 300)
 endforeach()

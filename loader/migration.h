@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The state of an incoming migration: guest blocks and the loader's options,
- * and what its eager and its lazy path keep there. Names are those of QEMU's migration/migration.h and include/system/ramblock.h.
+ * and what its eager and its lazy path keep there. Names are those of QEMU's
+ * migration/migration.h and include/system/ramblock.h.
  */
 #ifndef PAGEWISE_LOADER_MIGRATION_H
 #define PAGEWISE_LOADER_MIGRATION_H
@@ -22,8 +23,8 @@ struct RAMBlock {
     uint64_t max_length;  /* bytes */
     size_t page_size;     /* host page size of the backing memory, bytes: the
                              kernel's, or that of hugetlb memory */
-    bool shared;          /* host is a shared mapping of a file (memfd) */
     uint64_t gpa;         /* guest physical address, written with x-ignore-shared */
+    bool shared;          /* host is a shared mapping of a file (memfd) */
     bool ignored;         /* save: shared and left out; load: rule X2 said so */
     /* From the file, filled by the header stage. */
     bool in_file;
@@ -95,7 +96,6 @@ struct MigrationIncomingState {
 
     /* The lazy path. Options, to be set before uffd_setup_incoming(). */
     const UffdOps *uffd_ops; /* NULL: the real ones; borrowed */
-    bool remove_events;      /* heed discards by plain madvise() */
     LazyPointHook at_point;  /* NULL in production */
     void *at_point_opaque;   /* borrowed */
     void *page_fault_opaque; /* of the handlers; borrowed */
@@ -104,22 +104,22 @@ struct MigrationIncomingState {
      * the fault thread leaves. Takes @error. Called by the fault thread.
      */
     void (*fault_thread_failed)(MigrationIncomingState *mis, bool ends, GError *error);
+    bool remove_events; /* heed discards by plain madvise() */
 
     /* Of uffd_setup_incoming(); -1, NULL, false when it is undone. */
+    bool have_install_lock;
+    bool have_fault_thread;
+    uint32_t fault_thread_ptid; /* of the fault at hand, 0: unknown; fault thread's own */
     int userfault_fd;
     int userfault_event_fd; /* tells the fault thread to quit */
     UffdMethod userfault_method;
-    PostcopyPageHandler page_fault_handler;
-    uint32_t fault_thread_ptid; /* of the fault at hand, 0: unknown; fault thread's own */
-    size_t largest_page_size;   /* of all blocks that are loaded lazily, bytes */
-    size_t tmp_page_length;     /* of each temporary page, bytes */
     unsigned postcopy_channels;
+    PostcopyPageHandler page_fault_handler;
     PostcopyTmpPage *postcopy_tmp_pages;
-    void *postcopy_tmp_zero_page; /* largest_page_size bytes */
+    void *postcopy_tmp_zero_page; /* tmp_page_length bytes */
+    size_t tmp_page_length;       /* of each temporary page, bytes */
     pthread_mutex_t install_lock; /* with remove_events: see postcopy-ram.c */
-    bool have_install_lock;
-    GArray *fault_queue; /* of struct uffd_msg: read, not served; fault thread's own */
-    bool have_fault_thread;
+    GArray *fault_queue;          /* of struct uffd_msg: read, not served; fault thread's own */
     pthread_t fault_thread;
     uint64_t faults; /* served so far; atomic */
 };

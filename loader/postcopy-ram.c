@@ -353,12 +353,13 @@ static void discard_pages(MigrationIncomingState *mis, RAMBlock *rb, uint64_t pa
 {
     for (uint64_t i = page; i < end; i++) {
         if (claim_page(rb, i)) {
+            lazy_point(mis, LAZY_POINT_CLAIMED, LAZY_OTHER_THREAD, rb, i);
             ramblock_recv_bitmap_set(rb, i, PAGE_DISCARDED);
         }
     }
     wait_for_settled(mis, rb, page, end);
     lazy_point(mis, LAZY_POINT_DISCARD_MARKED, LAZY_OTHER_THREAD, rb, page);
-    /* Who waited for a page that will not come asks again and gets zeroes. */
+    /* The fault thread may have left a page to who had the claim: to us. */
     wake(mis, rb, page, end - page);
 }
 
@@ -527,12 +528,12 @@ static bool map_page(const MigrationIncomingState *mis, size_t length, int prote
 static bool postcopy_temp_pages_setup(MigrationIncomingState *mis, unsigned channels,
                                       GError **error)
 {
+    mis->tmp_page_length = POSTCOPY_TMP_LENGTH;
     for (unsigned i = 0; i < mis->n_blocks; i++) {
         if (mis->blocks[i].lazy_length > 0) {
-            mis->largest_page_size = MAX(mis->largest_page_size, mis->blocks[i].page_size);
+            mis->tmp_page_length = MAX(mis->tmp_page_length, mis->blocks[i].page_size);
         }
     }
-    mis->tmp_page_length = MAX(POSTCOPY_TMP_LENGTH, mis->largest_page_size);
     mis->postcopy_tmp_pages = g_new0(PostcopyTmpPage, channels);
     mis->postcopy_channels = channels;
     for (unsigned i = 0; i < channels; i++) {
@@ -598,7 +599,6 @@ static void start_from_nothing(MigrationIncomingState *mis, PostcopyPageHandler 
     mis->userfault_event_fd = -1;
     mis->page_fault_handler = handler;
     mis->fault_thread_ptid = 0;
-    mis->largest_page_size = 0;
     mis->postcopy_channels = 0;
     mis->postcopy_tmp_pages = NULL;
     mis->postcopy_tmp_zero_page = NULL;

@@ -31,7 +31,8 @@ struct SnapshotLoad {
     uint64_t map_needed; /* end of the last page copied from the mapping; atomic */
     bool have_eager_thread;
     pthread_t eager_thread;
-    bool failed; /* no further page is loaded; atomic */
+    uint64_t last_fault; /* address of the page, 0: seen; atomic; of the eager thread */
+    bool failed;         /* no further page is loaded; atomic */
     pthread_mutex_t error_lock;
     GError *first_error; /* under error_lock */
 };
@@ -262,14 +263,24 @@ static bool load_by_reading(SnapshotLoad *self, const LoadRun *run, bool mixed, 
     return true;
 }
 
+/*
+ * Somewhere in the mapping the kernel takes a fault on behalf of COPY, which
+ * costs more than a read() of one small page; in long runs it hardly counts.
+ */
+static bool pays_to_map(const LoadRun *run, uint64_t length)
+{
+    return run->thread != LAZY_FAULT_THREAD || length > SNAPSHOT_SMALL_READ;
+}
+
 /* Pages with all of their bits set. */
 static bool load_file_pages(SnapshotLoad *self, const LoadRun *run, GError **error)
 {
     uint64_t start = run->rb->pages_offset + run->page * run->rb->page_size;
+    uint64_t length = run->n_pages * run->rb->page_size;
     bool unreadable = true;
     g_autoptr(GError) from_map = NULL;
 
-    if (!mapping_reaches(self, start + run->n_pages * run->rb->page_size)) {
+    if (!pays_to_map(run, length) || !mapping_reaches(self, start + length)) {
         return load_by_reading(self, run, false, error);
     }
     if (place(self, run, self->map + start, &unreadable, &from_map)) {
@@ -378,8 +389,8 @@ static bool load_around(SnapshotLoad *self, LazyThread thread, RAMBlock *rb, uin
 }
 
 /*
- * The page itself comes first, alone: its copy wakes who waits. What lies
- * around it follows while he is on his way.
+ * The page itself and no more, so that the next fault is not kept waiting; but
+ * who touches a page touches its neighbours: those are the eager thread's next.
  */
 static int snapshot_page_fault_handler(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_t offset,
                                        void *fault_address)
@@ -402,13 +413,25 @@ static int snapshot_page_fault_handler(MigrationIncomingState *mis, RAMBlock *rb
         /* Who has the claim settles it, and wakes. */
         return 0;
     }
-    if (!load_run(self, run)) {
-        return -1;
+    __atomic_store_n(&self->last_fault, (uintptr_t)rb->host + offset, __ATOMIC_RELAXED);
+    return load_run(self, run) ? 0 : -1;
+}
+
+static void load_eagerly(SnapshotLoad *self, RAMBlock *rb, uint64_t page, uint64_t length)
+{
+    lazy_point(self->mis, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, rb, page);
+    load_around(self, LAZY_EAGER_THREAD, rb, page, length);
+}
+
+static void load_around_last_fault(SnapshotLoad *self)
+{
+    uint64_t address = __atomic_exchange_n(&self->last_fault, 0, __ATOMIC_RELAXED);
+    ram_addr_t offset;
+    RAMBlock *rb = address ? ram_block_from_address(self->mis, address, &offset) : NULL;
+
+    if (rb) {
+        load_eagerly(self, rb, offset / rb->page_size, SNAPSHOT_FAULT_CLUSTER);
     }
-    if (!has_failed(self)) {
-        load_around(self, LAZY_FAULT_THREAD, rb, run.page, SNAPSHOT_FAULT_CLUSTER);
-    }
-    return 0;
 }
 
 static void load_rest_of_block(SnapshotLoad *self, RAMBlock *rb)
@@ -417,8 +440,8 @@ static void load_rest_of_block(SnapshotLoad *self, RAMBlock *rb)
     uint64_t page = 0;
 
     while (!has_failed(self) && (page = next_pending_data(rb, page)) < pages) {
-        lazy_point(self->mis, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, rb, page);
-        load_around(self, LAZY_EAGER_THREAD, rb, page, SNAPSHOT_EAGER_RUN);
+        load_eagerly(self, rb, page, SNAPSHOT_EAGER_RUN);
+        load_around_last_fault(self);
     }
 }
 

@@ -10,10 +10,10 @@
  * The unit of everything is the host page: one fault places one host page,
  * whichever of the two kinds of pages is the larger. One that is made of
  * several target pages is put together in a temporary page; of a target page
- * that is larger, a fault takes only the part it needs (and what the cluster
- * around the fault covers). Where used_length is no multiple of the host page,
- * the target pages in the last host page are loaded when the load begins, for
- * userfaultfd would replace what stands behind them as well (rule G3).
+ * that is larger, a fault takes only the part it needs. Where used_length is no
+ * multiple of the host page, the target pages in the last host page are loaded
+ * when the load begins, for userfaultfd would replace what stands behind them
+ * as well (rule G3).
  *
  * Failure: the first error is kept and reported at the end; pages with content
  * that are not loaded are poisoned (postcopy_give_up_pages()), all of them, by
@@ -26,8 +26,9 @@
 #include "loader/mapped-ram.h"
 #include "loader/postcopy-ram.h"
 
-#define SNAPSHOT_FAULT_CLUSTER 0x10000 /* loaded around a fault, bytes, aligned */
-#define SNAPSHOT_EAGER_RUN 0x40000     /* that the eager thread claims at once, bytes, aligned */
+#define SNAPSHOT_FAULT_CLUSTER 0x10000 /* that the eager thread loads next around a fault */
+#define SNAPSHOT_EAGER_RUN 0x40000     /* that it claims at once else; both: bytes, aligned */
+#define SNAPSHOT_SMALL_READ 0x1000     /* a fault's page up to this is read, not mapped; bytes */
 
 typedef enum SnapshotSource {
     SNAPSHOT_ZERO,  /* no bit is set: zeroes, rule B3 */

@@ -130,35 +130,39 @@ LazyCase small_case(void)
     return (LazyCase){
         .ram = RAM_ANONYMOUS,
         .target_page_size = TEST_PAGE,
-        .used_length = 67 * TEST_PAGE,
+        .used_length = AT(67),
         .bits = BITS_ALTERNATING,
         .mapped = true,
     };
 }
 
-static void put_record(TestFile *file, LazyGuest *guest)
+/* Fills @bitmap, the pages' @content in the file and guest->wanted. */
+static void make_pages(LazyGuest *guest, uint64_t *bitmap, uint8_t *content)
 {
     uint64_t size = guest->what.target_page_size;
     uint64_t pages = guest->what.used_length / size;
-    size_t words = (pages + 63) / 64;
-    g_autofree uint64_t *bitmap = g_new0(uint64_t, words);
-    g_autofree uint8_t *content = g_malloc(guest->what.used_length);
-    uint64_t bitmap_offset;
 
+    memset(guest->wanted, 0, guest->what.used_length);
+    memset(content, GARBAGE, guest->what.used_length);
     for (uint64_t page = 0; page < pages; page++) {
         if (bit_is_set(guest->what.bits, page, pages)) {
             bitmap[page / 64] |= GUINT64_TO_LE(UINT64_C(1) << (page % 64));
+            for (uint64_t i = page * size; i < (page + 1) * size; i++) {
+                content[i] = guest->wanted[i] = file_byte(i);
+            }
         }
     }
-    for (uint64_t page = 0; page < pages; page++) {
-        bool set = bit_is_set(guest->what.bits, page, pages);
+}
 
-        memset(guest->wanted + page * size, 0, size);
-        memset(content + page * size, GARBAGE, size);
-        for (uint64_t i = page * size; set && i < (page + 1) * size; i++) {
-            content[i] = guest->wanted[i] = file_byte(i);
-        }
-    }
+static void put_record(TestFile *file, LazyGuest *guest)
+{
+    uint64_t size = guest->what.target_page_size;
+    size_t words = (guest->what.used_length / size + 63) / 64;
+    uint64_t *bitmap = g_new0(uint64_t, words);
+    uint8_t *content = g_malloc(guest->what.used_length);
+    uint64_t bitmap_offset;
+
+    make_pages(guest, bitmap, content);
     test_file_put_str8(file, "idstr", "ram");
     test_file_put_be(file, "used_length", guest->what.used_length, 8);
     test_file_put_be(file, "MappedRamHeader version", 1, 4);
@@ -170,6 +174,8 @@ static void put_record(TestFile *file, LazyGuest *guest)
     test_file_put(file, "bitmap", bitmap, words * 8);
     g_byte_array_set_size(file->bytes, (guint)guest->file_pages);
     test_file_put(file, "pages", content, guest->what.used_length);
+    g_free(bitmap);
+    g_free(content);
 }
 
 static int write_snapshot(LazyGuest *guest)
@@ -369,11 +375,35 @@ DEFINE_FAILING(register_range, (const UffdOps *ops, int uffd, struct uffdio_regi
 DEFINE_FAILING(unregister, (const UffdOps *ops, int uffd, struct uffdio_range *range),
                (ops, uffd, range))
 DEFINE_FAILING(eventfd, (const UffdOps *ops, int flags), (ops, flags))
-DEFINE_FAILING(map, (const UffdOps *ops, int fd, size_t length, int protection, void **memory),
-               (ops, fd, length, protection, memory))
 DEFINE_FAILING(create_thread,
                (const UffdOps *ops, pthread_t *thread, void *(*body)(void *), void *opaque),
                (ops, thread, body, opaque))
+
+static int failing_map(const UffdOps *ops, int fd, size_t length, int protection, void **memory)
+{
+    FailOps *self = (FailOps *)ops;
+    int result;
+
+    if (call_fails(ops)) {
+        return -self->fail_errno;
+    }
+    result = uffd_ops_real()->map(ops, fd, length, protection, memory);
+    if (result >= 0) {
+        g_assert(self->n_maps < G_N_ELEMENTS(self->maps));
+        self->maps[self->n_maps].memory = *memory;
+        self->maps[self->n_maps++].length = length;
+    }
+    return result;
+}
+
+bool fail_ops_all_unmapped(const FailOps *self)
+{
+    for (unsigned i = 0; i < self->n_maps; i++) {
+        CHECK(msync(self->maps[i].memory, self->maps[i].length, MS_ASYNC) == -1);
+        CHECK(errno == ENOMEM);
+    }
+    return true;
+}
 
 static int failing_advise(const UffdOps *ops, void *memory, size_t length, int advice)
 {
@@ -403,6 +433,9 @@ static void gate_at_point(void *opaque, LazyPoint point, LazyThread thread, RAMB
 
     (void)rb;
     pthread_mutex_lock(&gate->lock);
+    if (point == LAZY_POINT_EAGER_NEXT && gate->passed[point] < G_N_ELEMENTS(gate->eager)) {
+        gate->eager[gate->passed[point]] = page;
+    }
     gate->passed[point]++;
     pthread_cond_broadcast(&gate->changed);
     if (gate->armed && point == gate->point && thread == gate->thread && page == gate->page) {

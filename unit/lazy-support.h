@@ -14,6 +14,9 @@
 
 #include <stdio.h>
 
+/* Where a page begins, bytes. */
+#define AT(page) ((uint64_t)(page)*TEST_PAGE)
+
 /* Returns false, with a message, from a check that returns bool. */
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -128,9 +131,17 @@ typedef struct FailOps {
     unsigned calls;     /* so far; atomic */
     unsigned fail_call; /* 1: the first; 0: none */
     int fail_errno;
+    unsigned n_maps;
+    struct {
+        void *memory;
+        size_t length;
+    } maps[8]; /* that it made */
 } FailOps;
 
 void fail_ops_init(FailOps *self, unsigned fail_call, int fail_errno);
+
+/* Nothing is mapped any more where the loader mapped something. */
+bool fail_ops_all_unmapped(const FailOps *self);
 
 /* Holds the first thread that comes to a point until the test lets it go. */
 typedef struct Gate {
@@ -143,6 +154,7 @@ typedef struct Gate {
     bool reached;
     bool open;
     unsigned passed[LAZY_N_POINTS]; /* how often each point was come to */
+    uint64_t eager[4];              /* the pages at which the eager thread began */
 } Gate;
 
 /* Sets the guest's hook. */
@@ -153,14 +165,14 @@ unsigned gate_passed(Gate *gate, LazyPoint point);
 
 /* A thread that touches guest RAM, or does something else to it. */
 typedef struct Toucher {
-    pthread_t thread;
-    int tid;                            /* 0: not yet started; atomic */
     void (*body)(struct Toucher *self); /* NULL: reads a byte */
     LazyGuest *guest;
     uint64_t offset; /* in the block, bytes */
-    uint8_t value;   /* that was read */
-    int signal;      /* that reading gave, or 0 */
-    bool done;       /* atomic */
+    pthread_t thread;
+    int tid;       /* 0: not yet started; atomic */
+    int signal;    /* that reading gave, or 0 */
+    uint8_t value; /* that was read */
+    bool done;     /* atomic */
 } Toucher;
 
 void toucher_start(Toucher *toucher);

@@ -17,7 +17,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGES 8
+#define PAGES UINT64_C(8)            /* of each block */
+#define RAM_LENGTH AT(2 * PAGES + 1) /* and one page between them */
 #define PAGE_BYTE(page) ((uint8_t)(0x40 + (page)))
 
 /* Two blocks whose pages the handler makes up. */
@@ -85,20 +86,19 @@ static void note_failure(MigrationIncomingState *mis, bool ends, GError *error)
 static void guest_init(Guest *guest)
 {
     *guest = (Guest){ .lock = PTHREAD_MUTEX_INITIALIZER, .ops = *uffd_ops_real() };
-    guest->ram = mmap(NULL, (2 * PAGES + 1) * TEST_PAGE, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memset(guest->ram, TEST_CANARY, (2 * PAGES + 1) * TEST_PAGE);
+    guest->ram = mmap(NULL, RAM_LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(guest->ram, TEST_CANARY, RAM_LENGTH);
     for (unsigned i = 0; i < 2; i++) {
         RAMBlock *rb = &guest->blocks[i];
 
         *rb = (RAMBlock){
-            .host = guest->ram + i * (PAGES + 1) * TEST_PAGE,
-            .used_length = PAGES * TEST_PAGE,
-            .max_length = PAGES * TEST_PAGE,
+            .host = guest->ram + AT(i * (PAGES + 1)),
+            .used_length = AT(PAGES),
+            .max_length = AT(PAGES),
             .page_size = TEST_PAGE,
         };
         rb->idstr[0] = (char)('a' + i);
-        ram_block_lazy_start(rb, PAGES * TEST_PAGE, NULL);
+        ram_block_lazy_start(rb, AT(PAGES), NULL);
     }
     guest->mis = (MigrationIncomingState){
         .blocks = guest->blocks,
@@ -113,7 +113,7 @@ static void guest_destroy(Guest *guest)
 {
     ram_block_clear(&guest->blocks[0]);
     ram_block_clear(&guest->blocks[1]);
-    munmap(guest->ram, (2 * PAGES + 1) * TEST_PAGE);
+    munmap(guest->ram, RAM_LENGTH);
     g_clear_error(&guest->failure);
 }
 
@@ -132,11 +132,11 @@ static bool set_up(Guest *guest)
 static bool check_pages(Guest *guest)
 {
     for (unsigned i = 0; i < 2; i++) {
-        for (unsigned page = 0; page < PAGES; page++) {
-            CHECK(guest->blocks[i].host[page * TEST_PAGE] == PAGE_BYTE(page));
+        for (uint64_t page = 0; page < PAGES; page++) {
+            CHECK(guest->blocks[i].host[AT(page)] == PAGE_BYTE(page));
         }
     }
-    CHECK(guest->ram[PAGES * TEST_PAGE] == TEST_CANARY);
+    CHECK(guest->ram[AT(PAGES)] == TEST_CANARY);
     return true;
 }
 
@@ -195,6 +195,7 @@ static bool fail_at(unsigned call, unsigned *calls)
     }
     CHECK(guest.mis.userfault_fd == -1 && guest.mis.userfault_event_fd == -1);
     CHECK(!guest.blocks[0].registered && !guest.blocks[1].registered);
+    CHECK(fail_ops_all_unmapped(&guest.fail));
     CHECK(resources_are(before));
     *calls = guest.fail.calls;
     guest_destroy(&guest);
@@ -283,8 +284,8 @@ static bool body_wrong_page_size(void)
     Guest guest;
 
     guest_init(&guest);
-    guest.blocks[1].page_size = 2 * TEST_PAGE;
-    guest.blocks[1].lazy_length = PAGES * TEST_PAGE;
+    guest.blocks[1].page_size = AT(2);
+    guest.blocks[1].lazy_length = AT(PAGES);
     before = count_resources();
     CHECK(!uffd_setup_incoming(&guest.mis, give_page, 1, &error));
     CHECK(strstr(error->message, "is not that of its memory"));
@@ -399,10 +400,10 @@ static bool body_real_signal(void)
     guest_init(&guest);
     sigaction(SIGUSR1, &action, NULL);
     CHECK(set_up(&guest));
-    for (unsigned page = 0; page < PAGES; page++) {
+    for (uint64_t page = 0; page < PAGES; page++) {
         pthread_kill(guest.mis.fault_thread, SIGUSR1);
         g_usleep(500);
-        CHECK(guest.blocks[0].host[page * TEST_PAGE] == PAGE_BYTE(page));
+        CHECK(guest.blocks[0].host[AT(page)] == PAGE_BYTE(page));
     }
     CHECK(check_pages(&guest));
     CHECK(uffd_cleanup_incoming(&guest.mis, NULL));
@@ -484,7 +485,7 @@ static bool touch_gives(Guest *guest, unsigned page, int wanted)
     uint8_t value;
     int number;
 
-    touch_survives(guest->blocks[0].host + page * TEST_PAGE, &value, &number);
+    touch_survives(guest->blocks[0].host + AT(page), &value, &number);
     if (number != wanted) {
         fprintf(stderr, "page %u gives signal %d, not %d (byte 0x%02x)\n", page, number, wanted,
                 value);
@@ -592,7 +593,7 @@ static ssize_t read_unknown_address(const UffdOps *ops, int uffd, struct uffd_ms
         size_t n = (size_t)result / sizeof(*messages);
 
         messages[n] = messages[0];
-        messages[n].arg.pagefault.address = (uintptr_t)guest_of(ops)->ram + PAGES * TEST_PAGE;
+        messages[n].arg.pagefault.address = (uintptr_t)guest_of(ops)->ram + AT(PAGES);
         result += (ssize_t)sizeof(*messages);
     }
     return result;
@@ -731,7 +732,7 @@ static bool body_nothing_works(void)
     script_no_poison(&guest.ops);
     guest.ops.protect = protect_enomem;
     CHECK(set_up(&guest));
-    shell.block.host = guest.blocks[0].host + 3 * TEST_PAGE;
+    shell.block.host = guest.blocks[0].host + AT(3);
     toucher_start(&toucher);
     while (!__atomic_load_n(&guest.blocks[0].keep_registered, __ATOMIC_ACQUIRE)) {
         g_usleep(100);
@@ -764,7 +765,7 @@ static bool body_all_on_one_page(void)
     CHECK(set_up(&guest));
     shell.block.host = guest.blocks[0].host;
     for (unsigned i = 0; i < 8; i++) {
-        touchers[i] = (Toucher){ .guest = &shell, .offset = 5 * TEST_PAGE };
+        touchers[i] = (Toucher){ .guest = &shell, .offset = AT(5) };
         toucher_start(&touchers[i]);
     }
     for (unsigned i = 0; i < 8; i++) {
@@ -791,7 +792,7 @@ static void test_claims(void **state)
     RAMBlock rb = { .page_size = TEST_PAGE };
 
     (void)state;
-    assert_true(ram_block_lazy_start(&rb, 70 * TEST_PAGE, NULL));
+    assert_true(ram_block_lazy_start(&rb, AT(70), NULL));
     assert_int_equal(ram_block_lazy_pages(&rb), 70);
     assert_int_equal(claim_pages(&rb, 1, ~UINT64_C(0)), 0x3f);
     assert_int_equal(claim_pages(&rb, 0, 0xff00), 0xff00);

@@ -49,7 +49,7 @@ static uint64_t nth_page(const Walk *walk, uint64_t n, uint64_t pages)
         return pages - 1 - n;
     case TOUCH_RANDOM:
         /* 1009 is prime: each page once, as long as there are not 1009 k of them. */
-        return (n * 1009 + walk->number * 37) % pages;
+        return (n * 1009 + walk->number * UINT64_C(37)) % pages;
     default:
         return pages / 2;
     }
@@ -202,32 +202,32 @@ static bool load_all_of(RamKind ram, uint64_t target_page_size, uint64_t used_le
  */
 static bool body_anonymous_small(void)
 {
-    return load_all_of(RAM_ANONYMOUS, 0x400, 67 * 0x400);
+    return load_all_of(RAM_ANONYMOUS, 0x400, UINT64_C(67) * 0x400);
 }
 
 static bool body_anonymous(void)
 {
-    return load_all_of(RAM_ANONYMOUS, 0x1000, 67 * 0x1000);
+    return load_all_of(RAM_ANONYMOUS, 0x1000, UINT64_C(67) * 0x1000);
 }
 
 static bool body_anonymous_large(void)
 {
-    return load_all_of(RAM_ANONYMOUS, 0x10000, 5 * 0x10000);
+    return load_all_of(RAM_ANONYMOUS, 0x10000, UINT64_C(5) * 0x10000);
 }
 
 static bool body_memfd_small(void)
 {
-    return load_all_of(RAM_MEMFD, 0x400, 67 * 0x400);
+    return load_all_of(RAM_MEMFD, 0x400, UINT64_C(67) * 0x400);
 }
 
 static bool body_memfd(void)
 {
-    return load_all_of(RAM_MEMFD, 0x1000, 67 * 0x1000);
+    return load_all_of(RAM_MEMFD, 0x1000, UINT64_C(67) * 0x1000);
 }
 
 static bool body_memfd_large(void)
 {
-    return load_all_of(RAM_MEMFD, 0x10000, 5 * 0x10000);
+    return load_all_of(RAM_MEMFD, 0x10000, UINT64_C(5) * 0x10000);
 }
 
 static void test_lazy_is_eager_anonymous(void **state)
@@ -310,7 +310,7 @@ static void test_map_fault(void **state)
     unsigned long large_bits[] = { 0xf0 | 0x100 };
     RAMBlock blocks[] = {
         { .host = (uint8_t *)0x100000,
-          .used_length = 65 * 0x1000,
+          .used_length = 0x41000,
           .page_size = 0x1000,
           .in_file = true,
           .file_bmap = small_bits,
@@ -397,6 +397,7 @@ static bool fail_at(unsigned call, unsigned *calls)
         CHECK(guest->block.used_length == what.used_length - TEST_PAGE);
         CHECK(!guest->block.file_bmap && !guest->block.pending_bmap && !guest->block.registered);
     }
+    CHECK(fail_ops_all_unmapped(&fail));
     CHECK(resources_are(before));
     *calls = fail.calls;
     return true;
@@ -460,8 +461,8 @@ static bool body_owned_by_another(void)
     bool huge;
 
     CHECK(uffd_open(uffd_ops_real(), 0, 0, &other, NULL));
-    CHECK(uffd_register(uffd_ops_real(), other.fd, guest->block.host + 8 * TEST_PAGE, TEST_PAGE,
-                        &huge, NULL));
+    CHECK(uffd_register(uffd_ops_real(), other.fd, guest->block.host + AT(8), TEST_PAGE, &huge,
+                        NULL));
     before = count_resources();
     CHECK(!snapshot_load_start(&guest->mis, &options, NULL, &error));
     CHECK(strstr(error->message, "busy"));
@@ -507,9 +508,8 @@ static bool ends_with_error(SnapshotLoad *load, const char *words)
 }
 
 /*
- * The file gets shorter after its header was read. Where COPY meets the hole
- * it says EFAULT; in the page of the mapping where the file ends now, what is
- * behind the end reads as zero, and only a look at the size tells.
+ * The file gets shorter after its header was read, and a thread touches pages
+ * that it has lost.
  */
 static bool truncated_at(bool mapped, uint64_t offset_in_pages)
 {
@@ -539,9 +539,8 @@ static bool truncated_at(bool mapped, uint64_t offset_in_pages)
 
 static bool body_truncated(void)
 {
-    return truncated_at(true, 0) && truncated_at(false, 0) &&
-           truncated_at(true, 32 * TEST_PAGE + 1000) &&
-           truncated_at(false, 32 * TEST_PAGE + 1000) && truncated_at(true, 33 * TEST_PAGE - 1);
+    return truncated_at(true, 0) && truncated_at(false, 0) && truncated_at(true, AT(32) + 1000) &&
+           truncated_at(false, AT(32) + 1000) && truncated_at(true, AT(33) - 1);
 }
 
 static void test_truncated_file(void **state)
@@ -551,47 +550,73 @@ static void test_truncated_file(void **state)
     run_bounded(body_truncated);
 }
 
-/* The eager thread meets it, with nobody waiting. */
+/*
+ * The eager thread meets it, with nobody waiting. Where COPY meets the hole in
+ * the mapping it says EFAULT; in the page where the file ends now, what stands
+ * behind the end reads as zero, and only a look at the size tells. Afterwards
+ * all from the run on in which the file ended is poisoned.
+ */
+static bool truncated_before_eager(BitPattern bits, uint64_t left, bool mapped)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    SnapshotLoad *load;
+    Gate gate;
+
+    what.bits = bits;
+    what.mapped = mapped;
+    guest = lazy_guest_new(&what);
+    gate_init(&gate, guest, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, bits == BITS_ALL ? 0 : 1);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    CHECK(ftruncate(guest->fd, (off_t)(guest->file_pages + left)) == 0);
+    gate_open(&gate);
+    snapshot_load_wait(load);
+    CHECK(touch_gives(guest, 65, SIGBUS));
+    CHECK(touch_gives(guest, left / TEST_PAGE | 1, SIGBUS));
+    /* A page without content is still what it has to be. */
+    CHECK(bits == BITS_ALL || touch_gives(guest, 2, 0));
+    return ends_with_error(load, "(rule P1)");
+}
+
 static bool body_truncated_before_eager(void)
+{
+    for (unsigned mapped = 0; mapped < 2; mapped++) {
+        CHECK(truncated_before_eager(BITS_ALTERNATING, 0, mapped));
+        CHECK(truncated_before_eager(BITS_ALTERNATING, AT(1) + 100, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, 0, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, AT(1) + 100, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, AT(2) - 1, mapped));
+    }
+    return true;
+}
+
+/* Between the look at the size and the copy. */
+static bool truncated_between(uint64_t left, const char *words, int number)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
     SnapshotLoad *load;
     Gate gate;
 
-    gate_init(&gate, guest, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, 1);
+    gate_init(&gate, guest, LAZY_POINT_READ, LAZY_EAGER_THREAD, 65);
     load = lazy_guest_start(guest, true);
     CHECK(load);
     gate_wait(&gate);
-    CHECK(ftruncate(guest->fd, (off_t)guest->file_pages) == 0);
+    CHECK(ftruncate(guest->fd, (off_t)(guest->file_pages + left)) == 0);
     gate_open(&gate);
-    snapshot_load_wait(load);
-    CHECK(touch_gives(guest, 1, SIGBUS));
-    /* A page without content is still what it has to be. */
-    CHECK(touch_gives(guest, 2, 0));
-    return ends_with_error(load, "(rule P1)");
+    CHECK(ends_with_error(load, words));
+    return touch_gives(guest, 64, 0) && (!number || touch_gives(guest, 65, number));
 }
 
-/* Between the look at the size and the copy: zeroes, but not in silence. */
 static bool body_truncated_between(void)
 {
-    LazyCase what = small_case();
-    g_autoptr(LazyGuest) guest = NULL;
-    Toucher toucher = { .offset = 0 };
-    SnapshotLoad *load;
-    Gate gate;
-
-    what.bits = BITS_ALL;
-    guest = lazy_guest_new(&what);
-    toucher.guest = guest;
-    gate_init(&gate, guest, LAZY_POINT_READ, LAZY_FAULT_THREAD, 0);
-    load = lazy_guest_start(guest, false);
-    toucher_start(&toucher);
-    gate_wait(&gate);
-    CHECK(ftruncate(guest->fd, (off_t)guest->file_pages + 100) == 0);
-    gate_open(&gate);
-    toucher_join(&toucher);
-    return ends_with_error(load, "(rule P1)");
+    /* EFAULT; then reading it tells what is wrong. */
+    CHECK(truncated_between(AT(65), "need 0x1000 bytes, but the file ends", SIGBUS));
+    /* Zeroes in place of data, but not in silence. */
+    CHECK(truncated_between(AT(65) + 100, "got shorter", 0));
+    return true;
 }
 
 static void test_file_truncated_beside_the_load(void **state)
@@ -773,7 +798,7 @@ static bool fault_while_eager_at(LazyPoint point)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
     SnapshotLoad *load;
     Gate gate;
 
@@ -791,7 +816,7 @@ static bool fault_while_eager_at(LazyPoint point)
     if (point == LAZY_POINT_CLAIMED || point == LAZY_POINT_READ) {
         toucher_join(&toucher);
     }
-    CHECK(toucher.value == guest->wanted[5 * TEST_PAGE]);
+    CHECK(toucher.value == guest->wanted[AT(5)]);
     CHECK(lazy_guest_end(load));
     CHECK(page_installer(&guest->block, 5) == PAGE_BY_EAGER_THREAD);
     return check_ram(guest, 0, what.used_length);
@@ -815,7 +840,7 @@ static bool body_eager_while_fault(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
     SnapshotLoad *load;
     Gate gate;
 
@@ -847,7 +872,7 @@ static bool body_end_while_fault(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
     Toucher end = { .guest = guest, .body = end_load };
     SnapshotLoad *load;
     Gate gate;
@@ -866,7 +891,7 @@ static bool body_end_while_fault(void)
     toucher_join(&toucher);
     toucher_join(&end);
     CHECK(end.value);
-    CHECK(toucher.value == guest->wanted[5 * TEST_PAGE]);
+    CHECK(toucher.value == guest->wanted[AT(5)]);
     return check_ram(guest, 0, what.used_length);
 }
 
@@ -880,7 +905,8 @@ static void test_claims_of_the_fault_thread_are_respected(void **state)
 
 /*
  * A fault (or a madvise() below) after the fault thread has left and before
- * UNREGISTER: nobody serves it. It can only be of a page without content, and UNREGISTER gives zeroes.
+ * UNREGISTER: nobody serves it. It can only be of a page without content, and
+ * UNREGISTER gives zeroes.
  */
 static void touch_at_unregister(void *opaque, LazyPoint point, LazyThread thread, RAMBlock *rb,
                                 uint64_t page)
@@ -900,7 +926,7 @@ static bool body_fault_after_quit(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 4 * TEST_PAGE, .value = 1 };
+    Toucher toucher = { .guest = guest, .offset = AT(4), .value = 1 };
     SnapshotLoad *load;
 
     guest->mis.at_point = touch_at_unregister;
@@ -919,6 +945,36 @@ static void test_fault_between_quit_and_unregister(void **state)
     run_bounded(body_fault_after_quit);
 }
 
+/* What lies around a fault is what the eager thread loads next. */
+static bool body_neighbours(void)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    SnapshotLoad *load;
+    Gate gate;
+
+    what.bits = BITS_ALL;
+    what.used_length = AT(256);
+    guest = lazy_guest_new(&what);
+    gate_init(&gate, guest, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, 0);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    CHECK(touch_gives(guest, 200, 0));
+    gate_open(&gate);
+    CHECK(lazy_guest_end(load));
+    CHECK(gate.eager[0] == 0 && gate.eager[1] == 200 && gate.eager[2] == 64);
+    CHECK(page_installer(&guest->block, 200) == PAGE_BY_FAULT_THREAD);
+    return check_ram(guest, 0, what.used_length);
+}
+
+static void test_neighbours_of_a_fault_are_next(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(body_neighbours);
+}
+
 /*
  * Somebody else puts the page there, through another mapping of the same
  * memory, while the handler reads it: COPY says EEXIST, which is not fatal,
@@ -928,7 +984,7 @@ static bool body_eexist(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = NULL;
-    Toucher toucher = { .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .offset = AT(5) };
     SnapshotLoad *load;
     uint8_t *other;
     Gate gate;
@@ -943,13 +999,13 @@ static bool body_eexist(void)
     CHECK(other != MAP_FAILED);
     toucher_start(&toucher);
     gate_wait(&gate);
-    other[5 * TEST_PAGE] = 0x77;
+    other[AT(5)] = 0x77;
     gate_open(&gate);
     toucher_join(&toucher);
     CHECK(toucher.value == 0x77);
     CHECK(lazy_guest_end(load));
     CHECK(page_installer(&guest->block, 5) == PAGE_WAS_PRESENT);
-    CHECK(check_ram(guest, 6 * TEST_PAGE, what.used_length));
+    CHECK(check_ram(guest, AT(6), what.used_length));
     CHECK(munmap(other, guest->map_length) == 0);
     return true;
 }
@@ -1004,7 +1060,7 @@ static bool body_unmapped(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1013,7 +1069,7 @@ static bool body_unmapped(void)
     CHECK(load);
     toucher_start(&toucher);
     gate_wait(&gate);
-    CHECK(munmap(guest->block.host + 4 * TEST_PAGE, 2 * TEST_PAGE) == 0);
+    CHECK(munmap(guest->block.host + AT(4), AT(2)) == 0);
     gate_open(&gate);
     toucher_join(&toucher);
     CHECK(toucher.signal == SIGSEGV);
@@ -1041,7 +1097,7 @@ static bool body_signal_in_fault(void)
     struct sigaction action = { .sa_handler = on_sigusr1, .sa_flags = SA_RESTART };
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1057,7 +1113,7 @@ static bool body_signal_in_fault(void)
     }
     gate_open(&gate);
     toucher_join(&toucher);
-    CHECK(toucher.value == guest->wanted[5 * TEST_PAGE]);
+    CHECK(toucher.value == guest->wanted[AT(5)]);
     CHECK(lazy_guest_end(load));
     return check_ram(guest, 0, what.used_length);
 }
@@ -1073,14 +1129,13 @@ static void test_signal_in_the_middle_of_a_fault(void **state)
 
 static bool discard(LazyGuest *guest, uint64_t page, uint64_t n_pages)
 {
-    return postcopy_discard_range(&guest->mis, &guest->block, page * TEST_PAGE, n_pages * TEST_PAGE,
-                                  NULL);
+    return postcopy_discard_range(&guest->mis, &guest->block, AT(page), AT(n_pages), NULL);
 }
 
 static bool reads_zero(const LazyGuest *guest, uint64_t page)
 {
     for (uint64_t i = 0; i < TEST_PAGE; i++) {
-        CHECK(guest->block.host[page * TEST_PAGE + i] == 0);
+        CHECK(guest->block.host[AT(page) + i] == 0);
     }
     return true;
 }
@@ -1108,17 +1163,17 @@ static bool discards_of(RamKind ram)
     CHECK(discard(guest, 0, 3));
     CHECK(reads_zero(guest, 0) && reads_zero(guest, 1) && reads_zero(guest, 2));
     CHECK(reads_zero(guest, 40));
-    guest->block.host[41 * TEST_PAGE] = 0x99;
+    guest->block.host[AT(41)] = 0x99;
     snapshot_load_wait(load);
     CHECK(reads_zero(guest, 40));
     CHECK(discard(guest, 50, 1));
     CHECK(lazy_guest_end(load));
     CHECK(reads_zero(guest, 0) && reads_zero(guest, 40) && reads_zero(guest, 50));
-    CHECK(guest->block.host[41 * TEST_PAGE] == 0x99);
-    CHECK(check_ram(guest, 3 * TEST_PAGE, 40 * TEST_PAGE));
+    CHECK(guest->block.host[AT(41)] == 0x99);
+    CHECK(check_ram(guest, AT(3), AT(40)));
     /* After the load. */
     CHECK(discard(guest, 60, 7));
-    CHECK(reads_zero(guest, 66) && check_ram(guest, 51 * TEST_PAGE, 60 * TEST_PAGE));
+    CHECK(reads_zero(guest, 66) && check_ram(guest, AT(51), AT(60)));
     CHECK(!postcopy_discard_range(&guest->mis, &guest->block, 1, TEST_PAGE, NULL));
     return true;
 }
@@ -1153,8 +1208,8 @@ static bool discarded_in_flight(LazyThread thread, LazyPoint point)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
-    Toucher discarder = { .guest = guest, .offset = 5 * TEST_PAGE, .body = discard_page };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = discard_page };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1175,7 +1230,7 @@ static bool discarded_in_flight(LazyThread thread, LazyPoint point)
         toucher_join(&toucher);
     }
     CHECK(lazy_guest_end(load));
-    return reads_zero(guest, 5) && check_ram(guest, 6 * TEST_PAGE, what.used_length);
+    return reads_zero(guest, 5) && check_ram(guest, AT(6), what.used_length);
 }
 
 static bool body_discarded_in_flight(void)
@@ -1202,7 +1257,7 @@ static bool body_discarded_before_answer(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE, .value = 1 };
+    Toucher toucher = { .guest = guest, .offset = AT(5), .value = 1 };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1227,13 +1282,48 @@ static void test_discard_between_message_and_answer(void **state)
     run_bounded(body_discarded_before_answer);
 }
 
+/*
+ * The message is answered while the discard has the claim: the handler leaves
+ * the page to whoever that is, so the discard has to wake who waits.
+ */
+static bool body_discard_has_the_claim(void)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
+    Toucher toucher = { .guest = guest, .offset = AT(5), .value = 1 };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = discard_page };
+    SnapshotLoad *load;
+    Gate gate;
+
+    gate_init(&gate, guest, LAZY_POINT_CLAIMED, LAZY_OTHER_THREAD, 5);
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    toucher_start(&discarder);
+    gate_wait(&gate);
+    toucher_start(&toucher);
+    toucher_wait_asleep(&toucher);
+    gate_open(&gate);
+    toucher_join(&discarder);
+    toucher_join(&toucher);
+    CHECK(toucher.value == 0);
+    CHECK(lazy_guest_end(load));
+    return reads_zero(guest, 5);
+}
+
+static void test_discard_that_has_the_claim_wakes(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(body_discard_has_the_claim);
+}
+
 /* Discards that the loader is not told of but by the kernel. */
 
 static bool body_madvise_of_pending(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher discarder = { .guest = guest, .offset = 5 * TEST_PAGE, .body = plain_madvise };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = plain_madvise };
     SnapshotLoad *load;
 
     guest->mis.remove_events = true;
@@ -1243,13 +1333,13 @@ static bool body_madvise_of_pending(void)
     toucher_join(&discarder);
     CHECK(discarder.value && reads_zero(guest, 5));
     CHECK(touch_gives(guest, 7, 0));
-    discarder.offset = 7 * TEST_PAGE;
+    discarder.offset = AT(7);
     toucher_start(&discarder);
     toucher_join(&discarder);
     CHECK(reads_zero(guest, 7));
     CHECK(lazy_guest_end(load));
     CHECK(reads_zero(guest, 5) && reads_zero(guest, 7));
-    return check_ram(guest, 8 * TEST_PAGE, what.used_length);
+    return check_ram(guest, AT(8), what.used_length);
 }
 
 /*
@@ -1260,7 +1350,7 @@ static bool body_madvise_beside_eager(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher discarder = { .guest = guest, .offset = 5 * TEST_PAGE, .body = plain_madvise };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = plain_madvise };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1275,7 +1365,60 @@ static bool body_madvise_beside_eager(void)
     gate_open(&gate);
     CHECK(lazy_guest_end(load));
     CHECK(page_installer(&guest->block, 5) == PAGE_DISCARDED);
-    return reads_zero(guest, 5) && check_ram(guest, 6 * TEST_PAGE, what.used_length);
+    return reads_zero(guest, 5) && check_ram(guest, AT(6), what.used_length);
+}
+
+/* What read_slowly() plays with. */
+typedef struct SlowOps {
+    UffdOps ops;
+    Gate *gate;
+    Toucher *discarder;
+} SlowOps;
+
+/*
+ * Returns with the event only when madvise() has dropped the page, and the
+ * eager thread, let go, has had time for its copy.
+ */
+static ssize_t read_slowly(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length)
+{
+    const SlowOps *self = (const SlowOps *)ops;
+    ssize_t result = uffd_ops_real()->read(ops, uffd, messages, length);
+
+    if (result > 0 && messages[0].event == UFFD_EVENT_REMOVE) {
+        while (!toucher_is_done(self->discarder)) {
+            g_usleep(100);
+        }
+        gate_open(self->gate);
+        g_usleep(20000);
+    }
+    return result;
+}
+
+/*
+ * Between the read of the event, which lets madvise() drop the page, and the
+ * mark that says so, the eager thread must not copy.
+ */
+static bool body_madvise_read_but_not_marked(void)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = plain_madvise };
+    SlowOps slow = { .ops = *uffd_ops_real(), .discarder = &discarder };
+    SnapshotLoad *load;
+    Gate gate;
+
+    slow.ops.read = read_slowly;
+    slow.gate = &gate;
+    guest->mis.uffd_ops = &slow.ops;
+    guest->mis.remove_events = true;
+    gate_init(&gate, guest, LAZY_POINT_READ, LAZY_EAGER_THREAD, 5);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    toucher_start(&discarder);
+    toucher_join(&discarder);
+    CHECK(lazy_guest_end(load));
+    return reads_zero(guest, 5) && check_ram(guest, AT(6), what.used_length);
 }
 
 /*
@@ -1286,9 +1429,9 @@ static bool body_madvise_beside_fault(void)
 {
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher toucher = { .guest = guest, .offset = 5 * TEST_PAGE };
-    Toucher discarder = { .guest = guest, .offset = 5 * TEST_PAGE, .body = plain_madvise };
-    Toucher other = { .guest = guest, .offset = 9 * TEST_PAGE };
+    Toucher toucher = { .guest = guest, .offset = AT(5) };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = plain_madvise };
+    Toucher other = { .guest = guest, .offset = AT(9) };
     SnapshotLoad *load;
     Gate gate;
 
@@ -1306,28 +1449,39 @@ static bool body_madvise_beside_fault(void)
     toucher_join(&toucher);
     toucher_join(&discarder);
     toucher_join(&other);
-    CHECK(toucher.value == 0 && other.value == guest->wanted[9 * TEST_PAGE]);
+    CHECK(toucher.value == 0 && other.value == guest->wanted[AT(9)]);
     CHECK(reads_zero(guest, 5));
     CHECK(lazy_guest_end(load));
-    return reads_zero(guest, 5) && check_ram(guest, 6 * TEST_PAGE, what.used_length);
+    return reads_zero(guest, 5) && check_ram(guest, AT(6), what.used_length);
 }
 
-/* madvise() when nobody reads events any more: it must return nevertheless. */
+/*
+ * madvise() when nobody reads events any more: it must return nevertheless,
+ * even though the descriptor's last copy is not closed: a child has it.
+ */
 static bool body_madvise_at_end(void)
 {
+    pid_t child;
+
     LazyCase what = small_case();
     g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
-    Toucher discarder = { .guest = guest, .offset = 5 * TEST_PAGE, .body = plain_madvise };
+    Toucher discarder = { .guest = guest, .offset = AT(5), .body = plain_madvise };
     SnapshotLoad *load;
 
     guest->mis.remove_events = true;
     guest->mis.at_point = touch_at_unregister;
     guest->mis.at_point_opaque = &discarder;
     load = lazy_guest_start(guest, false);
-    CHECK(load && lazy_guest_end(load));
+    CHECK(load);
+    child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    CHECK(lazy_guest_end(load));
     toucher_join(&discarder);
-    return discarder.value && reads_zero(guest, 5) &&
-           check_ram(guest, 6 * TEST_PAGE, what.used_length);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    return discarder.value && reads_zero(guest, 5) && check_ram(guest, AT(6), what.used_length);
 }
 
 static void test_plain_madvise(void **state)
@@ -1336,6 +1490,7 @@ static void test_plain_madvise(void **state)
     require_uffd();
     run_bounded(body_madvise_of_pending);
     run_bounded(body_madvise_beside_eager);
+    run_bounded(body_madvise_read_but_not_marked);
     run_bounded(body_madvise_beside_fault);
     run_bounded(body_madvise_at_end);
 }
@@ -1360,7 +1515,7 @@ static bool body_fork(void)
         uint8_t value;
         int number;
 
-        touch_survives(guest->block.host + 33 * TEST_PAGE, &value, &number);
+        touch_survives(guest->block.host + AT(33), &value, &number);
         _exit(number);
     }
     CHECK(waitpid(pid, &status, 0) == pid);
@@ -1451,7 +1606,7 @@ static bool body_again_and_again(void)
         lazy_guest_fill(guest);
         load = lazy_guest_start(guest, i % 2);
         CHECK(load);
-        CHECK(check_ram(guest, 0, i % 3 * TEST_PAGE));
+        CHECK(check_ram(guest, 0, i % AT(3)));
         CHECK(lazy_guest_end(load));
         CHECK(check_ram(guest, 0, guest->block.max_length));
     }
@@ -1486,6 +1641,7 @@ int main(void)
         cmocka_unit_test(test_fault_on_a_page_of_the_eager_thread),
         cmocka_unit_test(test_claims_of_the_fault_thread_are_respected),
         cmocka_unit_test(test_fault_between_quit_and_unregister),
+        cmocka_unit_test(test_neighbours_of_a_fault_are_next),
         cmocka_unit_test(test_eexist_is_not_fatal_and_wakes),
         cmocka_unit_test(test_partial_copy_is_resumed),
         cmocka_unit_test(test_ram_is_unmapped),
@@ -1493,6 +1649,7 @@ int main(void)
         cmocka_unit_test(test_discarded_pages_are_zero),
         cmocka_unit_test(test_discard_of_a_page_on_its_way),
         cmocka_unit_test(test_discard_between_message_and_answer),
+        cmocka_unit_test(test_discard_that_has_the_claim_wakes),
         cmocka_unit_test(test_plain_madvise),
         cmocka_unit_test(test_fork_during_the_load),
         cmocka_unit_test(test_unprivileged),

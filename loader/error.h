@@ -24,6 +24,7 @@ typedef enum MappedRamErrorCode {
     MAPPED_RAM_ERROR_MISMATCH,    /* does not fit the guest or the capabilities */
     MAPPED_RAM_ERROR_IO,          /* reading or writing failed; has no rule */
     MAPPED_RAM_ERROR_NO_MEMORY,   /* has no rule */
+    MAPPED_RAM_ERROR_NO_UFFD,     /* userfaultfd is missing, refused or failed; has no rule */
 } MappedRamErrorCode;
 
 #define MAPPED_RAM_ERROR mapped_ram_error_quark()

@@ -8,11 +8,10 @@
 #include "loader/mapped-ram.h"
 
 #include "loader/buffer-is-zero.h"
+#include "loader/page-claims.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-#define PAGES_PER_WORD 64
 
 G_STATIC_ASSERT(sizeof(unsigned long) * 8 == PAGES_PER_WORD);
 
@@ -560,4 +559,5 @@ void ram_block_clear(RAMBlock *block)
     block->ignored = false;
     block->bitmap_offset = 0;
     block->pages_offset = 0;
+    ram_block_lazy_clear(block);
 }

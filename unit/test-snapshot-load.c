@@ -689,6 +689,48 @@ static void test_io_error(void **state)
     run_bounded(body_io_error);
 }
 
+static ssize_t read_fails(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length)
+{
+    (void)ops;
+    (void)uffd;
+    (void)messages;
+    (void)length;
+    return -EIO;
+}
+
+/*
+ * The fault thread has to leave. Nobody would answer the next fault, not even
+ * one on a page without content.
+ */
+static bool fault_thread_dies(uint64_t page)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = lazy_guest_new(&what);
+    UffdOps ops = *uffd_ops_real();
+    SnapshotLoad *load;
+
+    ops.read = read_fails;
+    guest->mis.uffd_ops = &ops;
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    CHECK(touch_gives(guest, page, SIGBUS));
+    CHECK(touch_gives(guest, 40, SIGBUS) && touch_gives(guest, 41, SIGBUS));
+    CHECK(ends_with_error(load, "reading from userfaultfd: Input/output error"));
+    return touch_gives(guest, page, SIGBUS);
+}
+
+static bool body_fault_thread_dies(void)
+{
+    return fault_thread_dies(3) && fault_thread_dies(4);
+}
+
+static void test_fault_thread_has_to_leave(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(body_fault_thread_dies);
+}
+
 /* A system call on a poisoned page: EFAULT, not zeroes. */
 static bool body_syscall_on_poison(void)
 {
@@ -1635,6 +1677,7 @@ int main(void)
         cmocka_unit_test(test_truncated_file),
         cmocka_unit_test(test_file_truncated_beside_the_load),
         cmocka_unit_test(test_io_error),
+        cmocka_unit_test(test_fault_thread_has_to_leave),
         cmocka_unit_test(test_system_calls_on_poison),
         cmocka_unit_test(test_stale_message_after_poison),
         cmocka_unit_test(test_cancelled_beside_the_eager_thread),

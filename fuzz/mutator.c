@@ -149,9 +149,6 @@ typedef struct Field {
 
 #define MAX_FIELDS 128
 
-/* Files with more than this are not judged: it would take too long. */
-#define MAX_DATA_BYTES (UINT64_C(2) << 20)
-
 typedef struct Fields {
     unsigned n;
     Field fields[MAX_FIELDS];
@@ -359,7 +356,7 @@ static size_t mutate_fields(Random *r, uint8_t *data, size_t size, size_t max_si
         return size;
     }
     sparse_file_decode(s->file, data + payload, size - payload);
-    if (sparse_file_data_bytes(s->file) > MAX_DATA_BYTES) {
+    if (sparse_file_data_bytes(s->file) > INPUT_MAX_DATA_BYTES) {
         return size;
     }
     if (input.kind == INPUT_HEADER) {

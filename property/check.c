@@ -16,9 +16,8 @@
 #define MAX_SHORT_READS 1024
 #define FREE_BYTES (UINT64_C(64) << 10)
 
-/* Bytes of pages, and of the whole file, in one case: an execution is to be short. */
+/* Bytes of pages in one case: an execution is to be short. */
 #define MAX_PAGE_BYTES (UINT64_C(1) << 20)
-#define MAX_DATA_BYTES (UINT64_C(2) << 20)
 
 void judge_case(PropertyContext *context, const LoadCase *c)
 {
@@ -58,7 +57,7 @@ static bool has_large_block(const Guest *guest)
 
 bool file_is_too_large(const SparseFile *file)
 {
-    return sparse_file_data_bytes(file) > MAX_DATA_BYTES;
+    return sparse_file_data_bytes(file) > INPUT_MAX_DATA_BYTES;
 }
 
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)

@@ -83,6 +83,8 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 #define INPUT_MAX_BLOCK_BYTES (UINT64_C(1) << 32)
 /* Round-trip: the writer has to look at every byte of guest RAM. */
 #define INPUT_MAX_SAVED_BLOCK_BYTES (UINT64_C(256) << 10)
+/* A file with more bytes that are no hole is not judged: it would take too long. */
+#define INPUT_MAX_DATA_BYTES (UINT64_C(2) << 20)
 /* More mutations than these hide each other. */
 #define INPUT_MAX_MUTATIONS 8
 

@@ -4,6 +4,8 @@
  * interface of subject.h. It translates between the two sides' types and
  * decides nothing.
  */
+#include "subject/reference.h"
+
 #include "loader/mapped-ram.h"
 #include "loader/writer.h"
 #include "subject/sparse-reader.h"
@@ -137,6 +139,7 @@ const Subject *subject_reference(void)
         .load_file = reference_load_file,
         .load_header = reference_load_header,
         .save = reference_save,
+        .map_faults = reference_map_faults,
         .errors_name_rules = true,
     };
 

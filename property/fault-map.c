@@ -19,7 +19,7 @@
 typedef struct FaultMap {
     FaultMapCase c;
     unsigned n;
-    SubjectFault faults[MAX_FAULTS];
+    SubjectMapping faults[MAX_FAULTS];
     bool saw_message; /* of this execution's first refusal */
 } FaultMap;
 
@@ -39,7 +39,7 @@ void fault_map_free(FaultMap *map)
 
 static void ask(FaultMap *map, uint64_t address)
 {
-    map->faults[map->n++] = (SubjectFault){ .address = address };
+    map->faults[map->n++] = (SubjectMapping){ .address = address };
 }
 
 static void forget_questions(FaultMap *map)
@@ -54,7 +54,7 @@ static void forget_questions(FaultMap *map)
  * An address that is in no page that is loaded lazily. (Words are looked at
  * once an execution: that costs more than all else here.)
  */
-static bool check_refusal(PropertyContext *context, FaultMap *map, const SubjectFault *fault,
+static bool check_refusal(PropertyContext *context, FaultMap *map, const SubjectMapping *fault,
                           GError **error)
 {
     char digits[17];
@@ -75,7 +75,7 @@ static bool check_refusal(PropertyContext *context, FaultMap *map, const Subject
     return true;
 }
 
-static bool wrong_answer(PropertyContext *context, const SubjectFault *fault,
+static bool wrong_answer(PropertyContext *context, const SubjectMapping *fault,
                          const FaultAnswer *expected, const char *what, uint64_t found,
                          uint64_t wanted, GError **error)
 {
@@ -89,7 +89,7 @@ static bool wrong_answer(PropertyContext *context, const SubjectFault *fault,
                                  expected->n_pages - 1, fault_source_name(expected->source));
 }
 
-static bool check_answer(PropertyContext *context, const SubjectFault *fault,
+static bool check_answer(PropertyContext *context, const SubjectMapping *fault,
                          const FaultAnswer *expected, GError **error)
 {
     const FaultAnswer *found = &fault->answer;
@@ -120,7 +120,7 @@ static bool check_answer(PropertyContext *context, const SubjectFault *fault,
 }
 
 /* What holds of any answer, whatever the model says. */
-static bool check_page(PropertyContext *context, const FaultMapCase *c, const SubjectFault *fault,
+static bool check_page(PropertyContext *context, const FaultMapCase *c, const SubjectMapping *fault,
                        GError **error)
 {
     const Guest *guest = &context->judgement.guest;
@@ -152,7 +152,7 @@ static bool check_page(PropertyContext *context, const FaultMapCase *c, const Su
     return true;
 }
 
-static bool check_fault(PropertyContext *context, FaultMap *map, const SubjectFault *fault,
+static bool check_fault(PropertyContext *context, FaultMap *map, const SubjectMapping *fault,
                         GError **error)
 {
     const FaultMapCase *c = &map->c;
@@ -185,8 +185,8 @@ static bool overlap(uint64_t a, uint64_t b, uint64_t length_a, uint64_t length_b
 }
 
 /* Two pages: the same one, or no byte of the file is of both. */
-static bool check_pair(PropertyContext *context, const SubjectFault *one, const SubjectFault *two,
-                       GError **error)
+static bool check_pair(PropertyContext *context, const SubjectMapping *one,
+                       const SubjectMapping *two, GError **error)
 {
     const FaultAnswer *a = &one->answer;
     const FaultAnswer *b = &two->answer;
@@ -205,11 +205,11 @@ static bool check_pair(PropertyContext *context, const SubjectFault *one, const 
 
 static bool check_pairs(PropertyContext *context, const FaultMap *map, GError **error)
 {
-    const SubjectFault *from_file[MAX_FAULTS];
+    const SubjectMapping *from_file[MAX_FAULTS];
     unsigned n = 0;
 
     for (unsigned i = 0; i < map->n; i++) {
-        const SubjectFault *fault = &map->faults[i];
+        const SubjectMapping *fault = &map->faults[i];
 
         if (fault->status != SUBJECT_ACCEPTED || fault->answer.source == FAULT_ZERO) {
             continue;

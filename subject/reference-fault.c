@@ -27,7 +27,7 @@ static void give_answer(const Guest *guest, const SnapshotPage *page, FaultAnswe
 }
 
 SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *blocks,
-                                   SubjectFault *faults, unsigned n)
+                                   SubjectMapping *faults, unsigned n)
 {
     RAMBlock ram_blocks[GUEST_MAX_BLOCKS];
 

@@ -70,13 +70,16 @@ typedef struct SubjectLoad {
 } SubjectLoad;
 
 /* Where would a fault at an address be served from? (The property "maps".) */
-typedef struct SubjectFault {
+typedef struct SubjectMapping {
     uint64_t address; /* host address */
     /* Filled by the subject. */
     SubjectStatus status; /* SUBJECT_REFUSED: no page of guest RAM that is loaded lazily */
     FaultAnswer answer;   /* if accepted; with FAULT_ZERO the file offset does not matter */
     GError *error;        /* if refused; freed by the property */
-} SubjectFault;
+} SubjectMapping;
+
+/* Lazy loading, subject/lazy.h. */
+typedef struct SubjectLazy SubjectLazy;
 
 typedef struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
@@ -100,13 +103,15 @@ typedef struct Subject {
      * and guest RAM is not there. Returns SUBJECT_UNSUPPORTED or ACCEPTED.
      */
     SubjectStatus (*map_faults)(const Guest *guest, const SubjectBlock *blocks,
-                                SubjectFault *faults, unsigned n);
+                                SubjectMapping *faults, unsigned n);
 
     /*
      * Do its messages name block, field, offset and rule? (The property
      * clean-reject asks for that only where this is true.)
      */
     bool errors_name_rules;
+
+    const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 } Subject;
 
 /* This project's own loader, loader/. */

@@ -141,45 +141,85 @@ static mode_t default_mode(void)
     return 0666 & ~mask;
 }
 
-static bool write_and_rename(const SparseFile *file, int fd, const char *temporary,
-                             const char *destination, GError **error)
+/* While it is written: without a name, so that Ctrl-C leaves nothing behind. */
+typedef struct NewFile {
+    int fd;
+    char *name; /* NULL: it has none yet; owned */
+} NewFile;
+
+static bool new_file_open(NewFile *file, const char *destination, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(destination);
+
+    file->name = NULL;
+    file->fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (file->fd >= 0) {
+        return true;
+    }
+    /* Not every file system has that, and mkostemp() tells what else is wrong. */
+    file->name = g_strdup_printf("%s.XXXXXX", destination);
+    file->fd = mkostemp(file->name, O_CLOEXEC);
+    return file->fd >= 0 || fail_with_errno(error, "making", file->name);
+}
+
+static bool new_file_give_name(NewFile *file, const char *destination, GError **error)
+{
+    g_autofree char *from = g_strdup_printf("/proc/self/fd/%d", file->fd);
+
+    while (!file->name) {
+        g_autofree char *name = g_strdup_printf("%s.%08x", destination, g_random_int());
+
+        if (linkat(AT_FDCWD, from, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
+            file->name = g_steal_pointer(&name);
+        } else if (errno != EEXIST) {
+            return fail_with_errno(error, "making", name);
+        }
+    }
+    return true;
+}
+
+static void new_file_clear(NewFile *file)
+{
+    if (file->fd >= 0) {
+        close(file->fd);
+    }
+    if (file->name) {
+        g_unlink(file->name);
+        g_free(file->name);
+    }
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NewFile, new_file_clear)
+
+static bool write_and_rename(const SparseFile *from, NewFile *to, const char *destination,
+                             GError **error)
 {
     struct stat old;
     mode_t mode = stat(destination, &old) == 0 ? old.st_mode & 07777 : default_mode();
 
-    if (!check_space(file, fd, error) || !sparse_file_to_fd(file, fd, error)) {
+    if (!check_space(from, to->fd, error) || !sparse_file_to_fd(from, to->fd, error)) {
         return false;
     }
-    if (fchmod(fd, mode) < 0 || fsync(fd) < 0) {
-        return fail_with_errno(error, "writing", temporary);
+    if (fchmod(to->fd, mode) < 0 || fsync(to->fd) < 0) {
+        return fail_with_errno(error, "writing", destination);
     }
-    if (g_rename(temporary, destination) < 0) {
-        return fail_with_errno(error, "renaming", temporary);
+    if (!new_file_give_name(to, destination, error)) {
+        return false;
     }
+    if (g_rename(to->name, destination) < 0) {
+        return fail_with_errno(error, "renaming", to->name);
+    }
+    g_clear_pointer(&to->name, g_free);
     return true;
 }
 
 static bool write_snapshot(const SparseFile *file, const char *path, GError **error)
 {
     g_autofree char *destination = find_destination(path, error);
-    g_autofree char *temporary = NULL;
-    bool ok;
-    int fd;
+    g_auto(NewFile) to = { .fd = -1 };
 
-    if (!destination) {
-        return false;
-    }
-    temporary = g_strdup_printf("%s.XXXXXX", destination);
-    fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0) {
-        return fail_with_errno(error, "making", temporary);
-    }
-    ok = write_and_rename(file, fd, temporary, destination, error);
-    close(fd);
-    if (!ok) {
-        g_unlink(temporary);
-    }
-    return ok;
+    return destination && new_file_open(&to, destination, error) &&
+           write_and_rename(file, &to, destination, error);
 }
 
 int run_make(int argc, char **argv)

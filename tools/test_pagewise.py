@@ -8,6 +8,8 @@ exit status, and how much it reads. Makes its files in a folder of its own.
 
 import json
 import os
+import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -460,6 +462,17 @@ class Make(ToolTest):
                             (self.path("no/such"), "No such file")):
             self.expect(TROUBLE, "make", description, path, err=[path, words])
         self.assertEqual(os.listdir(self.folder), ["description"])
+
+    def test_killed_while_writing(self):
+        """SIGXFSZ comes in the middle of the file: nothing of it may stay."""
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5 * MIB, 5 * MIB))
+        path = self.write("file", "as it was")
+        description = GOOD.replace("1M", "64M").replace("0-9 ", "0-16383 ").encode()
+        result = run("make", "-", path, stdin=description, preexec_fn=limit)
+        self.assertEqual(result.status, -signal.SIGXFSZ, result.err)
+        self.assertEqual(os.listdir(self.folder), ["file"])
+        with open(path, encoding="ascii") as file:
+            self.assertEqual(file.read(), "as it was")
 
     def test_too_large(self):
         huge = HUGE.replace("100 fill 0x41", "0-268435455 fill 0x41").replace("1T", "1000T")

@@ -5,10 +5,10 @@
 #include <string.h>
 
 /* Changes one answer of the reference loader. */
-typedef void Change(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault);
+typedef void Change(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault);
 
 static SubjectStatus map_and_change(const Guest *guest, const SubjectBlock *blocks,
-                                    SubjectFault *faults, unsigned n, Change *change)
+                                    SubjectMapping *faults, unsigned n, Change *change)
 {
     SubjectStatus status = subject_reference()->map_faults(guest, blocks, faults, n);
 
@@ -23,7 +23,7 @@ static uint64_t host_of(const SubjectBlock *blocks, unsigned block)
     return (uintptr_t)blocks[block].host;
 }
 
-static void refuse(SubjectFault *fault, const char *words)
+static void refuse(SubjectMapping *fault, const char *words)
 {
     g_clear_error(&fault->error);
     fault->status = SUBJECT_REFUSED;
@@ -32,7 +32,7 @@ static void refuse(SubjectFault *fault, const char *words)
     }
 }
 
-static void accept(SubjectFault *fault, unsigned block, uint64_t offset, uint64_t length)
+static void accept(SubjectMapping *fault, unsigned block, uint64_t offset, uint64_t length)
 {
     g_clear_error(&fault->error);
     fault->status = SUBJECT_ACCEPTED;
@@ -40,7 +40,7 @@ static void accept(SubjectFault *fault, unsigned block, uint64_t offset, uint64_
 }
 
 /* The last byte of a page is taken for one of the next. */
-static void rounds_up(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void rounds_up(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     FaultAnswer *answer = &fault->answer;
 
@@ -52,7 +52,7 @@ static void rounds_up(const Guest *guest, const SubjectBlock *blocks, SubjectFau
     }
 }
 
-static void does_not_align(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void does_not_align(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     (void)guest;
     if (fault->status == SUBJECT_ACCEPTED) {
@@ -60,7 +60,7 @@ static void does_not_align(const Guest *guest, const SubjectBlock *blocks, Subje
     }
 }
 
-static void keeps_the_byte(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void keeps_the_byte(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     (void)guest;
     if (fault->status == SUBJECT_ACCEPTED) {
@@ -70,7 +70,7 @@ static void keeps_the_byte(const Guest *guest, const SubjectBlock *blocks, Subje
 }
 
 static void forgets_pages_offset(const Guest *guest, const SubjectBlock *blocks,
-                                 SubjectFault *fault)
+                                 SubjectMapping *fault)
 {
     (void)guest;
     if (fault->status == SUBJECT_ACCEPTED) {
@@ -79,7 +79,8 @@ static void forgets_pages_offset(const Guest *guest, const SubjectBlock *blocks,
 }
 
 /* Takes the number of a host page for that of a bit. */
-static void confuses_page_sizes(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void confuses_page_sizes(const Guest *guest, const SubjectBlock *blocks,
+                                SubjectMapping *fault)
 {
     (void)guest;
     (void)blocks;
@@ -88,7 +89,7 @@ static void confuses_page_sizes(const Guest *guest, const SubjectBlock *blocks, 
     }
 }
 
-static void looks_at_one_bit(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void looks_at_one_bit(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     uint64_t bit = fault->answer.first_page;
 
@@ -101,7 +102,7 @@ static void looks_at_one_bit(const Guest *guest, const SubjectBlock *blocks, Sub
 }
 
 static void has_offsets_of_32_bits(const Guest *guest, const SubjectBlock *blocks,
-                                   SubjectFault *fault)
+                                   SubjectMapping *fault)
 {
     (void)guest;
     (void)blocks;
@@ -109,14 +110,14 @@ static void has_offsets_of_32_bits(const Guest *guest, const SubjectBlock *block
 }
 
 static void maps_all_to_one_place(const Guest *guest, const SubjectBlock *blocks,
-                                  SubjectFault *fault)
+                                  SubjectMapping *fault)
 {
     (void)guest;
     fault->answer.file_offset = blocks[0].pages_offset;
 }
 
 /* Host pages that used_length covers in part. */
-static void maps_the_tail(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void maps_the_tail(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     for (unsigned i = 0; i < guest->n_blocks && fault->status == SUBJECT_REFUSED; i++) {
         uint64_t length = guest->blocks[i].host_page_size;
@@ -129,7 +130,7 @@ static void maps_the_tail(const Guest *guest, const SubjectBlock *blocks, Subjec
 }
 
 static void maps_what_is_not_in_the_file(const Guest *guest, const SubjectBlock *blocks,
-                                         SubjectFault *fault)
+                                         SubjectMapping *fault)
 {
     for (unsigned i = 0; i < guest->n_blocks && fault->status == SUBJECT_REFUSED; i++) {
         uint64_t length = guest->blocks[i].host_page_size;
@@ -142,7 +143,7 @@ static void maps_what_is_not_in_the_file(const Guest *guest, const SubjectBlock 
 }
 
 static void refuses_the_last_page(const Guest *guest, const SubjectBlock *blocks,
-                                  SubjectFault *fault)
+                                  SubjectMapping *fault)
 {
     const FaultAnswer *answer = &fault->answer;
 
@@ -153,7 +154,8 @@ static void refuses_the_last_page(const Guest *guest, const SubjectBlock *blocks
     }
 }
 
-static void takes_another_block(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void takes_another_block(const Guest *guest, const SubjectBlock *blocks,
+                                SubjectMapping *fault)
 {
     (void)blocks;
     if (fault->status == SUBJECT_ACCEPTED) {
@@ -162,13 +164,13 @@ static void takes_another_block(const Guest *guest, const SubjectBlock *blocks, 
 }
 
 static void has_a_block_too_many(const Guest *guest, const SubjectBlock *blocks,
-                                 SubjectFault *fault)
+                                 SubjectMapping *fault)
 {
     (void)blocks;
     fault->answer.block = guest->n_blocks;
 }
 
-static void says_nothing(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void says_nothing(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     (void)guest;
     (void)blocks;
@@ -177,7 +179,7 @@ static void says_nothing(const Guest *guest, const SubjectBlock *blocks, Subject
     }
 }
 
-static void names_no_address(const Guest *guest, const SubjectBlock *blocks, SubjectFault *fault)
+static void names_no_address(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     (void)guest;
     (void)blocks;
@@ -205,7 +207,7 @@ static void names_no_address(const Guest *guest, const SubjectBlock *blocks, Sub
 
 #define DEFINE_SUBJECT(fault, words)                                                               \
     static SubjectStatus map_##fault(const Guest *guest, const SubjectBlock *blocks,               \
-                                     SubjectFault *faults, unsigned n)                             \
+                                     SubjectMapping *faults, unsigned n)                           \
     {                                                                                              \
         return map_and_change(guest, blocks, faults, n, fault);                                    \
     }

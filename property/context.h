@@ -11,6 +11,11 @@
 #include "property/guest-ram.h"
 #include "property/property.h"
 
+/* The scratch of one property, in its own file. */
+typedef struct FaultMap FaultMap;
+FaultMap *fault_map_new(void);
+void fault_map_free(FaultMap *map);
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -18,6 +23,7 @@ struct PropertyContext {
     SparseFile *other_file;
     Snapshot *snapshot;
     Judgement judgement;
+    FaultMap *fault_map;
     PropertyStats stats;
 };
 

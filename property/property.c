@@ -4,6 +4,7 @@
  * to the checks. See property.h.
  */
 #include "property/context.h"
+#include "property/fault-map.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -18,14 +19,16 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_MAPS] = "maps",
     [PROPERTY_MODEL] = "model",
 };
 
 static const Property properties[] = {
-    { "header", INPUT_HEADER, property_header },
-    { "stream", INPUT_STREAM, property_stream },
-    { "layout", INPUT_LAYOUT, property_layout },
-    { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
+    { "header", INPUT_HEADER, property_header, NULL },
+    { "stream", INPUT_STREAM, property_stream, NULL },
+    { "layout", INPUT_LAYOUT, property_layout, NULL },
+    { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
+    { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -54,6 +57,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
+    context->fault_map = fault_map_new();
     return context;
 }
 
@@ -63,6 +67,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
+    fault_map_free(context->fault_map);
     g_free(context);
 }
 

@@ -8,6 +8,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
 
@@ -25,6 +26,8 @@ struct PropertyContext {
     Judgement judgement;
     FaultMap *fault_map;
     PropertyStats stats;
+    const Findings *findings; /* borrowed; NULL: none */
+    FindingMode finding_mode;
 };
 
 /* Sets @error; always false, so that a check can end with it. */
@@ -42,6 +45,7 @@ typedef struct LoadCase {
     uint8_t before; /* what small blocks hold before the load */
     bool reload;    /* load a right file afterwards */
     bool split;     /* load in two stages, too */
+    bool repaired;  /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     uint64_t max_read_length;
     /* One block alone (property_header), else a whole file. */

@@ -76,6 +76,13 @@ const PropertyStats *property_context_stats(const PropertyContext *context)
     return &context->stats;
 }
 
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode)
+{
+    context->findings = findings;
+    context->finding_mode = mode;
+}
+
 static bool set_broken(const PropertyContext *context, PropertyId id, GError **error,
                        const char *block, const char *format, va_list args)
 {
@@ -129,13 +136,33 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
     return c;
 }
 
+/* Past what is known: c->file must be context->file. */
+static void repair_case(PropertyContext *context, LoadCase *c)
+{
+    FindingLoad load = {
+        .file = context->file,
+        .guest = &c->guest,
+        .mode = context->finding_mode,
+        .one_block = c->one_block,
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+    };
+
+    if (context->findings) {
+        c->repaired = findings_repair(context->findings, &load, NULL) > 0;
+        context->stats.repaired += c->repaired;
+        c->used_length = load.used_length;
+    }
+}
+
 /* Judges; true if the case is one to go on with. */
-static bool begin_case(PropertyContext *context, const LoadCase *c)
+static bool begin_case(PropertyContext *context, LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
     context->stats.executions++;
     if (!too_large) {
+        repair_case(context, c);
         judge_case(context, c);
         too_large = case_is_too_large(context, c);
     }
@@ -156,6 +183,7 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
+    repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
     return check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error);
@@ -199,7 +227,8 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     return !begin_case(context, &c) ||
-           ((mutations || check_generator(context, error)) && check_case(context, &c, error));
+           ((mutations || c.repaired || check_generator(context, error)) &&
+            check_case(context, &c, error));
 }
 
 /* Is every byte that @a has also in @b? */
@@ -313,7 +342,7 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
     /* Everything is to be accepted, and what is not in the file to be zero. */
     c.before = 0;
     c.fail_read = 0;
-    if (!begin_case(context, &c)) {
+    if (!begin_case(context, &c) || c.repaired) {
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&

@@ -23,6 +23,7 @@ struct PropertyContext {
     SparseFile *file;
     SparseFile *other_file;
     Snapshot *snapshot;
+    Guest guest; /* of the case at hand */
     Judgement judgement;
     FaultMap *fault_map;
     PropertyStats stats;
@@ -41,7 +42,7 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
 /* One case: a file, who reads it, and what is made to go wrong meanwhile. */
 typedef struct LoadCase {
     const SparseFile *file;
-    Guest guest;
+    const Guest *guest; /* borrowed */
     uint8_t before; /* what small blocks hold before the load */
     bool reload;    /* load a right file afterwards */
     bool split;     /* load in two stages, too */

@@ -199,7 +199,7 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
     unsigned mutations = 0;
 
     if (input->kind == INPUT_HEADER || input->kind == INPUT_STREAM) {
-        *guest = input->guest;
+        guest_copy(guest, &input->guest);
         sparse_file_decode(file, input->payload, input->payload_size);
         return 0;
     }

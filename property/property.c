@@ -122,6 +122,7 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
 {
     LoadCase c = {
         .file = context->file,
+        .guest = &context->guest,
         .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
@@ -132,7 +133,7 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
         .used_length = input->used_length,
     };
 
-    *mutations = input_make_file(input, context->snapshot, context->file, &c.guest, NULL);
+    *mutations = input_make_file(input, context->snapshot, context->file, &context->guest, NULL);
     return c;
 }
 
@@ -302,8 +303,8 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        blocks[i].used_length = c->guest.blocks[i].used_length;
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        blocks[i].used_length = c->guest->blocks[i].used_length;
     }
     return check_ram(context, judgement, blocks, error);
 }
@@ -312,19 +313,19 @@ static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    const char *machine = c->guest.machine[0] ? c->guest.machine : "none";
+    const char *machine = c->guest->machine[0] ? c->guest->machine : "none";
 
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         blocks[i].host = guest_ram_host(context->ram, i);
     }
-    if (context->subject->save(&c->guest, blocks, machine, context->other_file, error) !=
+    if (context->subject->save(c->guest, blocks, machine, context->other_file, error) !=
         SUBJECT_ACCEPTED) {
         g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
         return false;
     }
     c->file = context->other_file;
     return load_again(context, c, first, error) &&
-           check_describe(context, context->other_file, &c->guest, error);
+           check_describe(context, context->other_file, c->guest, error);
 }
 
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -346,6 +347,6 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
-           check_describe(context, context->file, &c.guest, error) &&
+           check_describe(context, context->file, c.guest, error) &&
            (!context->subject->save || save_and_load(context, &c, error));
 }

@@ -142,7 +142,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
 {
     FindingLoad load = {
         .file = context->file,
-        .guest = &c->guest,
+        .guest = &context->guest,
         .mode = context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,

@@ -21,6 +21,7 @@ typedef enum PropertyId {
     PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
     PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
+    PROPERTY_SAFE,         /* no crash on any input */
     PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 

@@ -84,7 +84,14 @@ typedef struct SubjectLoad {
     uint64_t used_length;
 } SubjectLoad;
 
+<<<<<<< HEAD
 struct Subject {
+=======
+/* Lazy loading, subject/lazy.h. */
+typedef struct SubjectLazy SubjectLazy;
+
+typedef struct Subject {
+>>>>>>> main
     const char *name; /* "reference", "qemu-tree", ... */
 
     /*
@@ -112,9 +119,14 @@ struct Subject {
      */
     bool errors_name_rules;
 
+<<<<<<< HEAD
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
 };
+=======
+    const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
+} Subject;
+>>>>>>> main
 
 /* This project's own loader, loader/. */
 const Subject *subject_reference(void);

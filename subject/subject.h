@@ -84,14 +84,10 @@ typedef struct SubjectLoad {
     uint64_t used_length;
 } SubjectLoad;
 
-<<<<<<< HEAD
-struct Subject {
-=======
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
-typedef struct Subject {
->>>>>>> main
+struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
 
     /*

@@ -115,14 +115,11 @@ struct Subject {
      */
     bool errors_name_rules;
 
-<<<<<<< HEAD
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
-};
-=======
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
-} Subject;
->>>>>>> main
+};
 
 /* This project's own loader, loader/. */
 const Subject *subject_reference(void);

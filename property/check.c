@@ -200,6 +200,11 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                "reported success",
                                load->cost.fail_read);
     }
+    if (status == SUBJECT_REFUSED && context->subject->reads_devices &&
+        context->judgement.has_devices) {
+        /* What device state it ought to accept is not said anywhere. */
+        return true;
+    }
     if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
@@ -407,11 +412,26 @@ static void free_result(SubjectLoad *load)
     }
 }
 
+/* The subject gave no answer: which property does that break? */
+static bool check_answered(PropertyContext *context, GError **failure, GError **error)
+{
+    PropertyId id = PROPERTY_BOUNDED;
+
+    if (!g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_BROKEN)) {
+        id = g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_CRASH) ? PROPERTY_SAFE : id;
+        property_broken(context, id, error, "%s", (*failure)->message);
+        return false;
+    }
+    g_propagate_error(error, g_steal_pointer(failure));
+    return false;
+}
+
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error)
 {
     AllocMeter meter = { 0 };
     SubjectLoad load = {
+        .subject = context->subject,
         .file = c->file,
         .guest = c->guest,
         .stages = stages,
@@ -430,6 +450,9 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
         guest_ram_survey(context->ram, c->guest->n_blocks);
     }
     *accepted = status == SUBJECT_ACCEPTED;
+    if (status == SUBJECT_FAILED) {
+        return check_answered(context, refusal, error);
+    }
     if (status == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
         return true;
@@ -471,6 +494,10 @@ static bool check_reload(PropertyContext *context, GError **error)
     bool accepted;
 
     snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &guest);
+    if (context->subject->guest) {
+        guest_copy(&guest, context->subject->guest);
+        snapshot_fit(context->snapshot, &guest);
+    }
     snapshot_encode(context->snapshot, context->other_file);
     judge_case(context, &c);
     if (!check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error)) {

@@ -20,6 +20,7 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_SAFE] = "safe",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -133,7 +134,11 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
         .used_length = input->used_length,
     };
 
-    *mutations = input_make_file(input, context->snapshot, context->file, &context->guest, NULL);
+    *mutations = input_make_file_for(input, context->subject->guest, context->snapshot,
+                                     context->file, &context->guest, NULL);
+    if (context->subject->guest) {
+        c.before = 0;
+    }
     return c;
 }
 

@@ -23,6 +23,7 @@ typedef enum PropertyId {
     PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
     PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SAFE,         /* no crash on any input */
     PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 

@@ -18,6 +18,7 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -163,6 +164,20 @@ static bool begin_case(PropertyContext *context, LoadCase *c)
     }
     context->stats.too_large += too_large;
     return !too_large;
+}
+
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c)
+{
+    Input input;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) ||
+        (input.kind != INPUT_STREAM && input.kind != INPUT_LAYOUT &&
+         input.kind != INPUT_ROUND_TRIP)) {
+        return false;
+    }
+    *c = make_case(context, &input, &mutations);
+    return begin_case(context, c);
 }
 
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)

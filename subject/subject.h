@@ -41,6 +41,12 @@ typedef struct SubjectBlock {
     uint64_t *file_bmap;
 } SubjectBlock;
 
+/* One call of the reader. */
+typedef struct SubjectRead {
+    uint64_t offset; /* bytes */
+    uint64_t length; /* asked for, bytes */
+} SubjectRead;
+
 /*
  * What a file may cost. The counters are filled by the subject's reader; when
  * a limit is passed the reader fails every further read with EIO, so that an
@@ -55,6 +61,8 @@ typedef struct SubjectCost {
     uint64_t fail_read;
     /* Reads return at most this many bytes (short reads). 0: no limit. */
     uint64_t max_read_length;
+    /* Of SubjectRead: the reader appends each call in its order. NULL: it does not. */
+    GArray *log;
 } SubjectCost;
 
 typedef struct SubjectLoad {
@@ -66,6 +74,8 @@ typedef struct SubjectLoad {
     /* load_header alone: where MappedRamHeader is, and the record's used_length. */
     uint64_t header_offset;
     uint64_t used_length;
+    /* Set by a subject that can tell: where the stream stood at the end. 0: it cannot. */
+    uint64_t end_position;
 } SubjectLoad;
 
 /* Lazy loading, subject/lazy.h. */

@@ -16,13 +16,14 @@ const char *__asan_default_options(void)
     return "quarantine_size_mb=8:malloc_context_size=8";
 }
 
-void fuzz_target_run(PropertyFunction *property, const uint8_t *data, size_t size)
+void fuzz_target_run(PropertyFunction *property, const Subject *subject, const uint8_t *data,
+                     size_t size)
 {
     static PropertyContext *context;
     g_autoptr(GError) error = NULL;
 
     if (!context) {
-        context = property_context_new(subject_reference());
+        context = property_context_new(subject);
     }
     if (!property(context, data, size, &error)) {
         fprintf(stderr, "pagewise: %s\n", error->message);

@@ -15,10 +15,17 @@
 #include "property/property.h"
 
 /*
- * Runs @property on the reference loader. Prints the paragraph and aborts if
- * the property is broken. Guest RAM and scratch files are kept between calls.
+ * Runs @property on @subject, always the same in one program. Prints the
+ * paragraph and aborts if the property is broken. Guest RAM and scratch files
+ * are kept between calls.
  */
-void fuzz_target_run(PropertyFunction *property, const uint8_t *data, size_t size);
+void fuzz_target_run(PropertyFunction *property, const Subject *subject, const uint8_t *data,
+                     size_t size);
+
+/* The build says which loader a program is about: pagewise_fuzz_target(SUBJECT). */
+#ifndef PAGEWISE_FUZZ_SUBJECT
+#define PAGEWISE_FUZZ_SUBJECT subject_reference
+#endif
 
 #define PAGEWISE_FUZZ_TARGET(property, kind)                                                       \
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);                                  \
@@ -28,7 +35,7 @@ void fuzz_target_run(PropertyFunction *property, const uint8_t *data, size_t siz
                                                                                                    \
     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)                                   \
     {                                                                                              \
-        fuzz_target_run(property, data, size);                                                     \
+        fuzz_target_run(property, PAGEWISE_FUZZ_SUBJECT(), data, size);                            \
         return 0;                                                                                  \
     }                                                                                              \
                                                                                                    \

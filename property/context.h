@@ -38,6 +38,7 @@ typedef struct LoadCase {
     bool split;     /* load in two stages, too */
     uint64_t fail_read;
     uint64_t max_read_length;
+    SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */
     bool one_block;
     uint64_t header_offset;

@@ -65,8 +65,8 @@ QUESTIONS = (
 )
 
 # No error but the questions' own may count, and each of these has to be one.
-STRICT = ["-Wno-everything", "-ferror-limit=0", "-fsyntax-only", "-Werror=implicit-function-declaration",
-          "-Werror=incompatible-pointer-types", "-Werror=int-conversion"]
+STRICT = ["-Wno-everything", "-ferror-limit=0", "-fsyntax-only",
+          "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types", "-Werror=int-conversion"]
 
 
 class TreeDoesNotCompile(Exception):

@@ -89,7 +89,7 @@ static uint64_t guest_pages(const Guest *guest)
  * bitmap, and each page of the guest at most twice (a run that was begun and
  * has to be read again).
  */
-static SubjectCost cost_limits(const LoadCase *c)
+static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t pages = guest_pages(&c->guest);
     uint64_t loaded = MIN(pages, max_pages_of_case(&c->guest));
@@ -101,6 +101,8 @@ static SubjectCost cost_limits(const LoadCase *c)
         .fail_read = c->fail_read,
     };
 
+    /* A jump to each record and behind its pages, for each read that there may be. */
+    cost.max_bytes += cost.max_reads * context->subject->read_ahead;
     if (c->max_read_length) {
         cost.max_read_length = MAX(c->max_read_length, bytes / MAX_SHORT_READS);
         cost.max_reads += bytes / cost.max_read_length;
@@ -111,8 +113,11 @@ static SubjectCost cost_limits(const LoadCase *c)
 static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, SubjectLoad *load,
                                  AllocMeter *meter, GError **refusal)
 {
-    SubjectStatus (*function)(SubjectLoad *, GError **) =
-        c->one_block ? context->subject->load_header : context->subject->load_file;
+    const Subject *subject = context->subject;
+    SubjectStatus (*function)(SubjectLoad *, GError **) = !c->one_block ? subject->load_file
+                                                          : load->stages == SUBJECT_HEADERS
+                                                              ? subject->load_header
+                                                              : subject->load_block;
     SubjectStatus status;
 
     if (!function) {
@@ -199,7 +204,8 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                "reported success",
                                load->cost.fail_read);
     }
-    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
+    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load) &&
+        !(load->cost.max_read_length && context->subject->refuses_short_reads)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
                                "The refusal: %s",
@@ -372,11 +378,11 @@ static bool check_header(PropertyContext *context, const SubjectBlock *block, GE
                : check_bitmap(context, block, error);
 }
 
-static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
-                           GError **error)
+static bool check_accepted(PropertyContext *context, const SubjectLoad *load, GError **error)
 {
-    return c->one_block ? check_header(context, &load->blocks[0], error)
-                        : check_ram(context, &context->judgement, load->blocks, error);
+    return load->stages == SUBJECT_HEADERS
+               ? check_header(context, &load->blocks[0], error)
+               : check_ram(context, &context->judgement, load->blocks, error);
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
@@ -402,9 +408,10 @@ bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
         .file = c->file,
         .guest = &c->guest,
         .stages = stages,
-        .cost = cost_limits(c),
+        .cost = cost_limits(context, c),
         .header_offset = c->header_offset,
         .used_length = c->used_length,
+        .axes = c->axes,
     };
     run->load.cost.log = log;
     if (!give_ram(context, c, &run->load, error)) {
@@ -443,7 +450,7 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
     holds = check_bounded(context, c, &run.load, &run.meter, error) &&
             check_clean_reject(context, &run.load, run.status, run.refusal, error) &&
             check_agrees(context, &run.load, run.status, run.refusal, error) &&
-            (!*accepted || check_accepted(context, c, &run.load, error));
+            (!*accepted || check_accepted(context, &run.load, error));
     *refusal = g_steal_pointer(&run.refusal);
     return holds;
 }

@@ -43,6 +43,7 @@ typedef struct LoadCase {
     bool repaired;  /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     uint64_t max_read_length;
+    SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */
     bool one_block;
     uint64_t header_offset;

@@ -184,9 +184,8 @@ static const char *refusal_text(const NfcRecord *record)
 /* What a side did: free with g_free(). */
 static char *verdict_text(const NfcRecord *record)
 {
-    return is_accepted(record)
-               ? g_strdup("accepts the file")
-               : g_strdup_printf("refuses the file: %s", record->run.refusal->message);
+    return is_accepted(record) ? g_strdup("accepts the file")
+                               : g_strdup_printf("refuses the file: %s", refusal_text(record));
 }
 
 static char *page_text(const NfcPage *page)

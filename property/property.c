@@ -196,7 +196,12 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
-    return check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error);
+    if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {
+        return false;
+    }
+    g_clear_error(&refusal);
+    return !context->subject->load_block || case_is_too_large(context, &c) ||
+           check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error);
 }
 
 bool property_stream(PropertyContext *context, const uint8_t *data, size_t size, GError **error)

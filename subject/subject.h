@@ -65,15 +65,22 @@ typedef struct SubjectCost {
     GArray *log;
 } SubjectCost;
 
+/* Ways of a load that change nothing of its result; a subject may not have them. */
+typedef struct SubjectAxes {
+    bool real_file;            /* the kernel reads a real file, rather than bytes in memory */
+    unsigned multifd_channels; /* pages are read by so many threads; 0: by the caller */
+} SubjectAxes;
+
 typedef struct SubjectLoad {
     const SparseFile *file;
     const Guest *guest;
     SubjectStages stages;
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
     SubjectCost cost;
-    /* load_header alone: where MappedRamHeader is, and the record's used_length. */
+    /* load_header, load_block: where MappedRamHeader is, and the record's used_length. */
     uint64_t header_offset;
     uint64_t used_length;
+    SubjectAxes axes;
     /* Set by a subject that can tell: where the stream stood at the end. 0: it cannot. */
     uint64_t end_position;
 } SubjectLoad;
@@ -83,12 +90,17 @@ typedef struct SubjectLazy SubjectLazy;
 
 typedef struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
+    /* Of what is under test, "10.0.13"; NULL: this project's own. */
+    const char *version;
 
     /* Loads a whole file. */
     SubjectStatus (*load_file)(SubjectLoad *load, GError **error);
 
     /* Loads header and bitmap of guest->blocks[0] alone (stages: SUBJECT_HEADERS). */
     SubjectStatus (*load_header)(SubjectLoad *load, GError **error);
+
+    /* The same with its pages (stages: SUBJECT_WHOLE). */
+    SubjectStatus (*load_block)(SubjectLoad *load, GError **error);
 
     /*
      * Saves guest RAM: used_length of each SubjectBlock's bytes, to @out.
@@ -103,10 +115,22 @@ typedef struct Subject {
      */
     bool errors_name_rules;
 
+    /* Bytes that may be read in vain whenever the stream jumps; its buffer's size. */
+    uint64_t read_ahead;
+
+    /* Does it take a short read as an end of file (and refuse)? */
+    bool refuses_short_reads;
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 } Subject;
 
 /* This project's own loader, loader/. */
 const Subject *subject_reference(void);
+
+/* The loader of the tree that QEMU_SRC names; linked where it does. */
+const Subject *subject_qemu_tree(void);
+
+/* The same of QEMU_BASE: what that tree was before a series of patches. */
+const Subject *subject_qemu_base(void);
 
 #endif

@@ -24,6 +24,9 @@ typedef struct TreeChannel TreeChannel;
  */
 QEMUFile *tree_channel_open(SubjectLoad *load, uint64_t offset);
 
+/* A further reader of the same file, a QIOChannel; one reference, the caller's. */
+void *tree_channel_new(SubjectLoad *load);
+
 /* Did a read fail by our doing since tree_channel_open()? */
 bool tree_channel_failed(const SubjectLoad *load);
 
@@ -35,6 +38,11 @@ bool tree_ram_load_block(QEMUFile *file, RAMBlock *block, uint64_t length);
 /* parse_ramblock_mapped_ram_header() alone. */
 bool tree_ram_load_header(QEMUFile *file, RAMBlock *block, uint64_t length, Error **errp);
 #endif
+
+/* unit-multifd.c: threads that read pages, if the load asks for them. */
+/* False: QEMU would not, and says why. */
+bool tree_multifd_begin(SubjectLoad *load, Error **errp);
+void tree_multifd_end(void);
 
 /* unit-savevm.c */
 /* The whole stream: 0, or -errno. @complete: all that is about RAM was read. */

@@ -82,6 +82,20 @@ RunState runstate_get(void)
     return run_state;
 }
 
+/* The first error stays; threads of multifd's may say theirs. */
+void migrate_set_error(MigrationState *state, const Error *error)
+{
+    QEMU_LOCK_GUARD(&state->error_mutex);
+    if (!state->error) {
+        state->error = error_copy(error);
+    }
+}
+
+bool migrate_has_error(MigrationState *state)
+{
+    return qatomic_read(&state->error);
+}
+
 Object *qdev_get_machine(void)
 {
     return OBJECT(machine);
@@ -135,6 +149,7 @@ void tree_platform_init(void)
         finalize_target_page_bits_common(12);
     }
     module_call_init(MODULE_INIT_QOM);
+    module_call_init(MODULE_INIT_MIGRATION);
     rcu_register_thread();
     qemu_mutex_init(&ram_list.mutex);
 
@@ -202,6 +217,7 @@ void tree_platform_begin(SubjectLoad *load)
     run_state = load->guest->clear_pages ? RUN_STATE_RESTORE_VM : RUN_STATE_INMIGRATE;
     set_machine_name(load);
     set_capabilities(load);
+    g_clear_pointer(&migration.error, error_free);
     memset(incoming.last_recv_block, 0, sizeof(incoming.last_recv_block));
     qemu_event_reset(&incoming.main_thread_load_event);
     ram_list.mru_block = NULL;

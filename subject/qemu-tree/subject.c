@@ -12,6 +12,7 @@
 #include "exec/target_page.h"
 #include "migration/misc.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/rcu.h"
 
 #include "qemu-file.h"
@@ -56,7 +57,7 @@ static SubjectStatus load_file(SubjectLoad *load, GError **error)
 {
     Error *err = NULL;
     QEMUFile *file;
-    bool complete;
+    bool complete = false;
     int status;
 
     if (load->stages != SUBJECT_WHOLE) {
@@ -67,8 +68,10 @@ static SubjectStatus load_file(SubjectLoad *load, GError **error)
         return SUBJECT_UNSUPPORTED;
     }
     file = tree_channel_open(load, 0);
-    status = tree_savevm_load(file, &err, &complete);
+    status = tree_multifd_begin(load, &err) ? tree_savevm_load(file, &err, &complete) : -EINVAL;
     tree_platform_give_blocks(load);
+    /* As migration_incoming_state_destroy(). */
+    tree_multifd_end();
     tree_savevm_cleanup();
     qemu_fclose(file);
     if (err) {

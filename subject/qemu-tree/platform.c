@@ -48,6 +48,9 @@
 
 #include "subject/qemu-tree/adapter.h"
 
+/* What RAMBlock.pages_offset is until a record of the block's was read. */
+#define NO_RECORD UINT64_MAX
+
 #define TYPE_OUR_MACHINE "pagewise-machine"
 
 void finalize_target_page_bits_common(int bits) __attribute__((weak));
@@ -162,7 +165,7 @@ void tree_platform_init(void)
     qemu_mutex_init(&migration.error_mutex);
     qemu_event_init(&incoming.main_thread_load_event, false);
     incoming.userfault_fd = -1;
-    postcopy_infrastructure_init();
+    tree_fault_init();
     tree_ram_register();
 }
 
@@ -207,6 +210,7 @@ static void set_up_block(unsigned index, const GuestBlock *guest, const SubjectB
         block->flags |= RAM_RESIZEABLE;
     }
     block->fd = -1;
+    block->pages_offset = NO_RECORD;
     block->guest_memfd = -1;
     pstrcpy(block->idstr, sizeof(block->idstr), guest->idstr);
 }
@@ -233,6 +237,11 @@ RAMBlock *tree_platform_block(unsigned index)
     return &blocks[index];
 }
 
+void tree_platform_leave_out(unsigned index)
+{
+    QLIST_REMOVE_RCU(&blocks[index], next);
+}
+
 /* The bitmap has words of @pages bits, rounded up; what is beyond is cut off. */
 static uint64_t *copy_bitmap(const unsigned long *bitmap, uint64_t pages)
 {
@@ -251,7 +260,7 @@ void tree_platform_give_blocks(SubjectLoad *load)
         SubjectBlock *to = &load->blocks[i];
 
         to->used_length = blocks[i].used_length;
-        to->in_file = true;
+        to->in_file = blocks[i].pages_offset != NO_RECORD;
         to->pages_offset = blocks[i].pages_offset;
         if (load->stages == SUBJECT_HEADERS && blocks[i].file_bmap) {
             to->file_bmap =

@@ -53,7 +53,7 @@ static void begin(SubjectLoad *load)
     tree_platform_begin(load);
 }
 
-static SubjectStatus load_file(SubjectLoad *load, GError **error)
+SubjectStatus tree_load_file(SubjectLoad *load, GError **error)
 {
     Error *err = NULL;
     QEMUFile *file;
@@ -135,10 +135,13 @@ const Subject *PAGEWISE_SUBJECT(void)
     static const Subject subject = {
         .name = PAGEWISE_SUBJECT_NAME,
         .version = QEMU_VERSION,
-        .load_file = load_file,
+        .load_file = tree_load_file,
         .load_block = load_block,
 #if PAGEWISE_HAVE_HEADER_STAGE
         .load_header = load_header,
+#endif
+#if PAGEWISE_HAVE_FAULT_THREAD && PAGEWISE_HAVE_INCOMING_SETUP
+        .lazy = &tree_lazy,
 #endif
         .read_ahead = READ_AHEAD,
         .refuses_short_reads = true,

@@ -98,7 +98,10 @@ static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c
     SubjectCost cost = {
         .max_bytes = bytes,
         .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
-        .fail_read = c->fail_read,
+        .fail_read = c->cut ? 0 : c->fail_read,
+        .fail_for_ever = c->fail_for_ever,
+        .cut_read = c->cut ? c->fail_read : 0,
+        .cut_size = sparse_file_size(c->file) / 256 * c->cut,
     };
 
     /* A jump to each record and behind its pages, for each read that there may be. */
@@ -187,6 +190,12 @@ static bool a_read_failed(const SubjectLoad *load)
     return load->cost.fail_read && load->cost.reads >= load->cost.fail_read;
 }
 
+/* Then a right file may be refused; if it is not, RAM is as if nothing had been cut. */
+static bool the_file_was_cut(const SubjectLoad *load)
+{
+    return load->cost.cut_read && load->cost.reads >= load->cost.cut_read;
+}
+
 static bool check_agrees(PropertyContext *context, const SubjectLoad *load, SubjectStatus status,
                          const GError *refusal, GError **error)
 {
@@ -205,6 +214,7 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                load->cost.fail_read);
     }
     if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load) &&
+        !the_file_was_cut(load) &&
         !(load->cost.max_read_length && context->subject->refuses_short_reads)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
@@ -306,7 +316,7 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "the file was refused without a message");
     }
-    if (context->subject->errors_name_rules && !a_read_failed(load) &&
+    if (context->subject->errors_name_rules && !a_read_failed(load) && !the_file_was_cut(load) &&
         !check_message(context, refusal, error)) {
         return false;
     }

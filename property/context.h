@@ -42,6 +42,8 @@ typedef struct LoadCase {
     bool split;     /* load in two stages, too */
     bool repaired;  /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
+    bool fail_for_ever;
+    uint8_t cut; /* in 256ths of the file's size, at fail_read; 0: not */
     uint64_t max_read_length;
     SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */

@@ -118,11 +118,19 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
 {
     LoadCase c = {
         .file = context->file,
-        .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
+        .before = input->before                    ? input->before
+                  : input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE
+                                                   : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
         .fail_read = input->fail_read,
+        .fail_for_ever = input->axes & INPUT_AXIS_FAIL_FOR_EVER,
+        .cut = input->cut,
         .max_read_length = input->max_read_length,
+        .axes = {
+            .real_file = input->axes & INPUT_AXIS_REAL_FILE,
+            .multifd_channels = input->axes & INPUT_AXIS_MULTIFD ? 2 : 0,
+        },
         .one_block = input->kind == INPUT_HEADER,
         .header_offset = input->header_offset,
         .used_length = input->used_length,

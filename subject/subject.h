@@ -59,6 +59,10 @@ typedef struct SubjectCost {
     uint64_t bytes_read; /* sum of their results */
     /* Injected fault: read number fail_read (1 = first) fails with EIO. 0: none. */
     uint64_t fail_read;
+    bool fail_for_ever; /* and so do all behind it */
+    /* From read number cut_read on the file has no more than cut_size bytes. 0: it stays. */
+    uint64_t cut_read;
+    uint64_t cut_size;
     /* Reads return at most this many bytes (short reads). 0: no limit. */
     uint64_t max_read_length;
     /* Of SubjectRead: the reader appends each call in its order. NULL: it does not. */

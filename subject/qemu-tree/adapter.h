@@ -7,6 +7,7 @@
 #ifndef PAGEWISE_SUBJECT_QEMU_TREE_ADAPTER_H
 #define PAGEWISE_SUBJECT_QEMU_TREE_ADAPTER_H
 
+#include "subject/lazy.h"
 #include "subject/subject.h"
 
 #include "probes.h"
@@ -24,6 +25,9 @@ typedef struct TreeChannel TreeChannel;
  */
 QEMUFile *tree_channel_open(SubjectLoad *load, uint64_t offset);
 
+/* A further reader of the same file, a QIOChannel; one reference, the caller's. */
+void *tree_channel_new(SubjectLoad *load);
+
 /* Did a read fail by our doing since tree_channel_open()? */
 bool tree_channel_failed(const SubjectLoad *load);
 
@@ -36,6 +40,29 @@ bool tree_ram_load_block(QEMUFile *file, RAMBlock *block, uint64_t length);
 bool tree_ram_load_header(QEMUFile *file, RAMBlock *block, uint64_t length, Error **errp);
 #endif
 
+/* unit-multifd.c: threads that read pages, if the load asks for them. */
+/* False: QEMU would not, and says why. */
+bool tree_multifd_begin(SubjectLoad *load, Error **errp);
+void tree_multifd_end(void);
+
+/* unit-postcopy.c: the fault thread. */
+void tree_fault_init(void);
+/* Discards all RAM, registers it, starts the thread. False: QEMU reported why. */
+bool tree_fault_begin(void);
+bool tree_fault_end(void);
+unsigned tree_fault_requests(void);
+/* Places a host page as what came from the source; @from NULL: zeroes. 0, or an error. */
+int tree_fault_place(RAMBlock *block, void *host, void *from);
+bool tree_fault_received(RAMBlock *block, uint64_t offset);
+
+/* lazy.c */
+extern const SubjectLazy tree_lazy;
+/* The fault thread asks for the page at @offset. 0, or an error. */
+int tree_source_request(RAMBlock *block, uint64_t offset);
+
+/* subject.c */
+SubjectStatus tree_load_file(SubjectLoad *load, GError **error);
+
 /* unit-savevm.c */
 /* The whole stream: 0, or -errno. @complete: all that is about RAM was read. */
 int tree_savevm_load(QEMUFile *file, Error **errp, bool *complete);
@@ -45,6 +72,8 @@ void tree_savevm_cleanup(void);
 void tree_platform_init(void);
 void tree_platform_begin(SubjectLoad *load);
 RAMBlock *tree_platform_block(unsigned index);
+/* The block is none of the migration's. */
+void tree_platform_leave_out(unsigned index);
 /* Copies what the load left in the blocks; to be called before the cleanup. */
 void tree_platform_give_blocks(SubjectLoad *load);
 void tree_platform_end(void);

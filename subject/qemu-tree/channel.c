@@ -34,7 +34,8 @@ typedef struct FileChannel {
 static bool read_fails(const SubjectCost *cost, uint64_t number)
 {
     return number > cost->max_reads || cost->bytes_read > cost->max_bytes ||
-           number == cost->fail_read;
+           number == cost->fail_read ||
+           (cost->fail_for_ever && cost->fail_read && number > cost->fail_read);
 }
 
 bool tree_channel_failed(const SubjectLoad *load)
@@ -65,8 +66,26 @@ static void log_read(SubjectCost *cost, uint64_t offset, uint64_t length)
     }
 }
 
-static size_t clip(const SubjectCost *cost, size_t length)
+/* How much of a read of @length bytes at @offset there may be. */
+static size_t clip(const SubjectCost *cost, uint64_t offset, size_t length)
 {
+    if (cost->max_read_length) {
+        length = MIN(length, cost->max_read_length);
+    }
+    if (cost->cut_read && cost->reads >= cost->cut_read) {
+        length = offset < cost->cut_size ? MIN(length, cost->cut_size - offset) : 0;
+    }
+    return length;
+}
+
+/* The same for a real file: it is the kernel that finds nothing any more. */
+static size_t clip_file(const SubjectLoad *load, int fd, size_t length)
+{
+    const SubjectCost *cost = &load->cost;
+
+    if (cost->cut_read && cost->reads == cost->cut_read && ftruncate(fd, cost->cut_size) < 0) {
+        return 0;
+    }
     return cost->max_read_length ? MIN(length, cost->max_read_length) : length;
 }
 
@@ -86,7 +105,7 @@ static ssize_t memory_read_at(SubjectLoad *load, const struct iovec *iov, size_t
     if (!begin_read(&load->cost, errp)) {
         return -1;
     }
-    left = clip(&load->cost, iov_size(iov, niov));
+    left = clip(&load->cost, offset, iov_size(iov, niov));
     log_read(&load->cost, offset, left);
     for (size_t i = 0; i < niov && left; i++) {
         size_t length = MIN(iov[i].iov_len, left);
@@ -173,14 +192,15 @@ static size_t clip_iov(const struct iovec *iov, size_t niov, size_t length, stru
 static ssize_t file_readv(QIOChannel *channel, const struct iovec *iov, size_t niov, int **fds,
                           size_t *nfds, int flags, Error **errp)
 {
-    SubjectCost *cost = &((FileChannel *)channel)->load->cost;
+    FileChannel *self = (FileChannel *)channel;
+    SubjectCost *cost = &self->load->cost;
     g_autofree struct iovec *some = g_new(struct iovec, niov);
     ssize_t got;
 
     if (!begin_read(cost, errp)) {
         return -1;
     }
-    niov = clip_iov(iov, niov, clip(cost, iov_size(iov, niov)), some);
+    niov = clip_iov(iov, niov, clip_file(self->load, self->parent.fd, iov_size(iov, niov)), some);
     got = real_file()->io_readv(channel, some, niov, fds, nfds, flags, errp);
     end_read(cost, got);
     return got;
@@ -189,14 +209,15 @@ static ssize_t file_readv(QIOChannel *channel, const struct iovec *iov, size_t n
 static ssize_t file_preadv(QIOChannel *channel, const struct iovec *iov, size_t niov, off_t offset,
                            Error **errp)
 {
-    SubjectCost *cost = &((FileChannel *)channel)->load->cost;
+    FileChannel *self = (FileChannel *)channel;
+    SubjectCost *cost = &self->load->cost;
     g_autofree struct iovec *some = g_new(struct iovec, niov);
     ssize_t got;
 
     if (!begin_read(cost, errp)) {
         return -1;
     }
-    niov = clip_iov(iov, niov, clip(cost, iov_size(iov, niov)), some);
+    niov = clip_iov(iov, niov, clip_file(self->load, self->parent.fd, iov_size(iov, niov)), some);
     got = real_file()->io_preadv(channel, some, niov, offset, errp);
     end_read(cost, got);
     return got;
@@ -255,15 +276,23 @@ static QIOChannel *open_file(SubjectLoad *load, uint64_t offset)
     return &self->parent.parent;
 }
 
-QEMUFile *tree_channel_open(SubjectLoad *load, uint64_t offset)
+static QIOChannel *open_channel(SubjectLoad *load, uint64_t offset)
 {
     QIOChannel *channel = load->axes.real_file ? open_file(load, offset) : NULL;
-    QEMUFile *file;
 
-    if (!channel) {
-        channel = open_memory(load, offset);
-    }
-    file = qemu_file_new_input(channel);
+    return channel ? channel : open_memory(load, offset);
+}
+
+void *tree_channel_new(SubjectLoad *load)
+{
+    return open_channel(load, 0);
+}
+
+QEMUFile *tree_channel_open(SubjectLoad *load, uint64_t offset)
+{
+    QIOChannel *channel = open_channel(load, offset);
+    QEMUFile *file = qemu_file_new_input(channel);
+
     object_unref(OBJECT(channel));
     return file;
 }

@@ -48,6 +48,9 @@
 
 #include "subject/qemu-tree/adapter.h"
 
+/* What RAMBlock.pages_offset is until a record of the block's was read. */
+#define NO_RECORD UINT64_MAX
+
 #define TYPE_OUR_MACHINE "pagewise-machine"
 
 void finalize_target_page_bits_common(int bits) __attribute__((weak));
@@ -80,6 +83,20 @@ bool runstate_check(RunState state)
 RunState runstate_get(void)
 {
     return run_state;
+}
+
+/* The first error stays; threads of multifd's may say theirs. */
+void migrate_set_error(MigrationState *state, const Error *error)
+{
+    QEMU_LOCK_GUARD(&state->error_mutex);
+    if (!state->error) {
+        state->error = error_copy(error);
+    }
+}
+
+bool migrate_has_error(MigrationState *state)
+{
+    return qatomic_read(&state->error);
 }
 
 Object *qdev_get_machine(void)
@@ -135,6 +152,7 @@ void tree_platform_init(void)
         finalize_target_page_bits_common(12);
     }
     module_call_init(MODULE_INIT_QOM);
+    module_call_init(MODULE_INIT_MIGRATION);
     rcu_register_thread();
     qemu_mutex_init(&ram_list.mutex);
 
@@ -147,7 +165,7 @@ void tree_platform_init(void)
     qemu_mutex_init(&migration.error_mutex);
     qemu_event_init(&incoming.main_thread_load_event, false);
     incoming.userfault_fd = -1;
-    postcopy_infrastructure_init();
+    tree_fault_init();
     tree_ram_register();
 }
 
@@ -192,6 +210,7 @@ static void set_up_block(unsigned index, const GuestBlock *guest, const SubjectB
         block->flags |= RAM_RESIZEABLE;
     }
     block->fd = -1;
+    block->pages_offset = NO_RECORD;
     block->guest_memfd = -1;
     pstrcpy(block->idstr, sizeof(block->idstr), guest->idstr);
 }
@@ -202,6 +221,7 @@ void tree_platform_begin(SubjectLoad *load)
     run_state = load->guest->clear_pages ? RUN_STATE_RESTORE_VM : RUN_STATE_INMIGRATE;
     set_machine_name(load);
     set_capabilities(load);
+    g_clear_pointer(&migration.error, error_free);
     memset(incoming.last_recv_block, 0, sizeof(incoming.last_recv_block));
     qemu_event_reset(&incoming.main_thread_load_event);
     ram_list.mru_block = NULL;
@@ -215,6 +235,11 @@ void tree_platform_begin(SubjectLoad *load)
 RAMBlock *tree_platform_block(unsigned index)
 {
     return &blocks[index];
+}
+
+void tree_platform_leave_out(unsigned index)
+{
+    QLIST_REMOVE_RCU(&blocks[index], next);
 }
 
 /* The bitmap has words of @pages bits, rounded up; what is beyond is cut off. */
@@ -235,7 +260,7 @@ void tree_platform_give_blocks(SubjectLoad *load)
         SubjectBlock *to = &load->blocks[i];
 
         to->used_length = blocks[i].used_length;
-        to->in_file = true;
+        to->in_file = blocks[i].pages_offset != NO_RECORD;
         to->pages_offset = blocks[i].pages_offset;
         if (load->stages == SUBJECT_HEADERS && blocks[i].file_bmap) {
             to->file_bmap =

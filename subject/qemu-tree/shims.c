@@ -166,6 +166,9 @@ SHIM_CONSTANT(bool, memory_region_is_nonvolatile, false)
 SHIM_NOTHING(ram_block_notifier_add)
 SHIM_NOTHING(dirty_bitmap_mig_cancel_incoming)
 SHIM_NOTHING(precopy_add_notifier)
+SHIM_NOTHING(migration_ioc_register_yank)
+SHIM_NOTHING(migration_ioc_unregister_yank)
+SHIM_NOTHING(migration_ioc_unregister_yank_from_file)
 
 /* Pools of threads for device state, of which there is none. */
 SHIM_CONSTANT(void *, thread_pool_new, (void *)1)
@@ -180,7 +183,6 @@ SHIM_CONSTANT(bool, migration_incoming_postcopy_advised, false)
 SHIM_CONSTANT(bool, migration_is_running, false)
 SHIM_CONSTANT(bool, migration_is_active, false)
 SHIM_CONSTANT(bool, migration_in_postcopy, false)
-SHIM_CONSTANT(bool, migrate_has_error, false)
 SHIM_CONSTANT(int, rdma_block_notification_handle, 0)
 
 SHIM int64_t qemu_clock_get_ns(int type);

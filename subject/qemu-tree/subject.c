@@ -12,6 +12,7 @@
 #include "exec/target_page.h"
 #include "migration/misc.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "qemu/rcu.h"
 
 #include "qemu-file.h"
@@ -52,11 +53,11 @@ static void begin(SubjectLoad *load)
     tree_platform_begin(load);
 }
 
-static SubjectStatus load_file(SubjectLoad *load, GError **error)
+SubjectStatus tree_load_file(SubjectLoad *load, GError **error)
 {
     Error *err = NULL;
     QEMUFile *file;
-    bool complete;
+    bool complete = false;
     int status;
 
     if (load->stages != SUBJECT_WHOLE) {
@@ -67,8 +68,10 @@ static SubjectStatus load_file(SubjectLoad *load, GError **error)
         return SUBJECT_UNSUPPORTED;
     }
     file = tree_channel_open(load, 0);
-    status = tree_savevm_load(file, &err, &complete);
+    status = tree_multifd_begin(load, &err) ? tree_savevm_load(file, &err, &complete) : -EINVAL;
     tree_platform_give_blocks(load);
+    /* As migration_incoming_state_destroy(). */
+    tree_multifd_end();
     tree_savevm_cleanup();
     qemu_fclose(file);
     if (err) {
@@ -132,10 +135,13 @@ const Subject *PAGEWISE_SUBJECT(void)
     static const Subject subject = {
         .name = PAGEWISE_SUBJECT_NAME,
         .version = QEMU_VERSION,
-        .load_file = load_file,
+        .load_file = tree_load_file,
         .load_block = load_block,
 #if PAGEWISE_HAVE_HEADER_STAGE
         .load_header = load_header,
+#endif
+#if PAGEWISE_HAVE_FAULT_THREAD && PAGEWISE_HAVE_INCOMING_SETUP
+        .lazy = &tree_lazy,
 #endif
         .read_ahead = READ_AHEAD,
         .refuses_short_reads = true,

@@ -78,22 +78,36 @@ function(pagewise_unit_test stem)
   pagewise_test_properties(${stem} ${ARG_TIMEOUT} ${ARG_LABELS})
 endfunction()
 
-# pagewise_fuzz_target(<stem> [DEPENDS room ...])
-# The fuzz target bin/<stem> from <stem>.c, with <stem>.dict and <stem>.options
-# beside it; bin/<stem>-replay, which runs stored inputs without a fuzzer; and
-# the test replay-<stem> over corpus/<stem>/.
-function(pagewise_fuzz_target stem)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "DEPENDS")
+# pagewise_fuzz_target(<source> [SUBJECT subject] [DEPENDS room ...])
+# The fuzz target bin/<stem> from <source>.c, with <source>.dict and
+# <source>.options beside it as <stem>.*; bin/<stem>-replay, which runs stored
+# inputs without a fuzzer; and the test replay-<stem> over corpus/<source>/.
+# <stem> is <source>; with a subject other than the reference loader (a room
+# with a function subject_<subject>) fuzz-stream becomes <subject>-stream.
+function(pagewise_fuzz_target source)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "SUBJECT" "DEPENDS")
   set(rooms property ${ARG_DEPENDS})
+  set(stem ${source})
+  set(definition)
+  set(labels replay)
+  if(ARG_SUBJECT)
+    string(REGEX REPLACE "^fuzz" ${ARG_SUBJECT} stem ${source})
+    string(REPLACE "-" "_" function subject_${ARG_SUBJECT})
+    set(definition PAGEWISE_FUZZ_SUBJECT=${function})
+    list(APPEND rooms ${ARG_SUBJECT})
+    list(APPEND labels ${ARG_SUBJECT})
+  endif()
   if(TARGET pagewise-fuzz-support)
     list(APPEND rooms fuzz-support)
   endif()
   set(driver ${PROJECT_SOURCE_DIR}/fuzz/replay-driver.c)
 
-  add_executable(${stem}-replay ${stem}.c ${driver})
+  add_executable(${stem}-replay ${source}.c ${driver})
+  target_compile_definitions(${stem}-replay PRIVATE ${definition})
   pagewise_link(${stem}-replay PRIVATE ${rooms})
 
-  add_executable(${stem} ${stem}.c)
+  add_executable(${stem} ${source}.c)
+  target_compile_definitions(${stem} PRIVATE ${definition})
   pagewise_link(${stem} PRIVATE ${rooms})
   pagewise_instrument(${stem})
   if(PAGEWISE_FUZZER STREQUAL "foreign")
@@ -107,14 +121,15 @@ function(pagewise_fuzz_target stem)
   endif()
 
   set_property(GLOBAL APPEND PROPERTY PAGEWISE_FUZZ_TARGETS ${stem})
+  set_property(TARGET ${stem} PROPERTY PAGEWISE_CORPUS ${source})
   foreach(kind dict options)
-    set(file ${CMAKE_CURRENT_SOURCE_DIR}/${stem}.${kind})
+    set(file ${CMAKE_CURRENT_SOURCE_DIR}/${source}.${kind})
     if(EXISTS ${file})
       configure_file(${file} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${stem}.${kind} COPYONLY)
     endif()
   endforeach()
 
   add_test(NAME replay-${stem}
-    COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${stem})
-  pagewise_test_properties(replay-${stem} 300 replay)
+    COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${source})
+  pagewise_test_properties(replay-${stem} 300 ${labels})
 endfunction()

@@ -118,6 +118,9 @@ struct Subject {
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
 
+    /* Does it load in a process of its own? Then what we allocate is none of its cost. */
+    bool is_process;
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 };
 

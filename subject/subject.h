@@ -167,6 +167,9 @@ struct Subject {
     /* Does it take a short read as an end of file (and refuse)? */
     bool refuses_short_reads;
 
+    /* Does it load in a process of its own? Then what we allocate is none of its cost. */
+    bool is_process;
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 };
 

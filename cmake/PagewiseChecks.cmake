@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
-# coverage, bench, format-check and tidy. To be included after all rooms.
+# oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
@@ -63,6 +63,14 @@ else()
   endforeach()
   pagewise_command(fuzz DEPENDS ${fuzz_targets} COMMAND ${fuzz_run})
   pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
+endif()
+
+if(fuzz_targets)
+  pagewise_command(oss-fuzz-check
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/oss_fuzz_check.py --source ${PROJECT_SOURCE_DIR}
+            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${fuzz_targets})
+else()
+  pagewise_command_unavailable(oss-fuzz-check "there is no fuzz target")
 endif()
 
 # The tools of clang's own version first: profile formats differ.

@@ -78,6 +78,26 @@ function(pagewise_unit_test stem)
   pagewise_test_properties(${stem} ${ARG_TIMEOUT} ${ARG_LABELS})
 endfunction()
 
+# The component 'fuzz': what a fuzzing service wants of a target in its $OUT, the
+# seeds as a zip among it.
+function(pagewise_install_fuzz_target stem)
+  set(corpus ${PROJECT_SOURCE_DIR}/corpus/${stem})
+  set(zip ${PROJECT_BINARY_DIR}/${stem}_seed_corpus.zip)
+  install(TARGETS ${stem} DESTINATION . COMPONENT fuzz)
+  foreach(kind dict options)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${stem}.${kind})
+      install(FILES ${stem}.${kind} DESTINATION . COMPONENT fuzz)
+    endif()
+  endforeach()
+  file(GLOB seeds CONFIGURE_DEPENDS RELATIVE ${corpus} ${corpus}/*)
+  if(seeds)
+    add_custom_command(OUTPUT ${zip} DEPENDS ${corpus} WORKING_DIRECTORY ${corpus}
+                       COMMAND ${CMAKE_COMMAND} -E tar cf ${zip} --format=zip -- ${seeds})
+    add_custom_target(${stem}-seeds ALL DEPENDS ${zip})
+    install(FILES ${zip} DESTINATION . COMPONENT fuzz)
+  endif()
+endfunction()
+
 # pagewise_fuzz_target(<stem> [DEPENDS room ...])
 # The fuzz target bin/<stem> from <stem>.c, with <stem>.dict and <stem>.options
 # beside it; bin/<stem>-replay, which runs stored inputs without a fuzzer; and
@@ -89,9 +109,6 @@ function(pagewise_fuzz_target stem)
     list(APPEND rooms fuzz-support)
   endif()
   set(driver ${PROJECT_SOURCE_DIR}/fuzz/replay-driver.c)
-
-  add_executable(${stem}-replay ${stem}.c ${driver})
-  pagewise_link(${stem}-replay PRIVATE ${rooms})
 
   add_executable(${stem} ${stem}.c)
   pagewise_link(${stem} PRIVATE ${rooms})
@@ -114,6 +131,13 @@ function(pagewise_fuzz_target stem)
     endif()
   endforeach()
 
+  if(PAGEWISE_FUZZER STREQUAL "foreign")
+    pagewise_install_fuzz_target(${stem})
+    return()
+  endif()
+
+  add_executable(${stem}-replay ${stem}.c ${driver})
+  pagewise_link(${stem}-replay PRIVATE ${rooms})
   add_test(NAME replay-${stem}
     COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${stem})
   pagewise_test_properties(replay-${stem} 300 replay)

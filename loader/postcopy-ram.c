@@ -629,7 +629,7 @@ static void end_fault_thread(MigrationIncomingState *mis)
 {
     if (mis->have_fault_thread) {
         eventfd_write(mis->userfault_event_fd, 1);
-        pthread_join(mis->fault_thread, NULL);
+        ops_of(mis)->join_thread(ops_of(mis), mis->fault_thread);
         mis->have_fault_thread = false;
     }
 }

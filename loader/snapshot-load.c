@@ -617,7 +617,7 @@ SnapshotLoad *snapshot_load_start(MigrationIncomingState *mis, const SnapshotLoa
 void snapshot_load_wait(SnapshotLoad *load)
 {
     if (load->have_eager_thread) {
-        pthread_join(load->eager_thread, NULL);
+        ops_of(load)->join_thread(ops_of(load), load->eager_thread);
         load->have_eager_thread = false;
     } else {
         load_rest(load);

@@ -68,6 +68,9 @@ typedef struct SubjectLoad {
     uint64_t used_length;
 } SubjectLoad;
 
+/* Lazy loading, subject/lazy.h. */
+typedef struct SubjectLazy SubjectLazy;
+
 typedef struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
 
@@ -89,6 +92,8 @@ typedef struct Subject {
      * clean-reject asks for that only where this is true.)
      */
     bool errors_name_rules;
+
+    const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 } Subject;
 
 /* This project's own loader, loader/. */

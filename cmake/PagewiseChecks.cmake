@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
-# oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
+# afl-fuzz, oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
@@ -63,6 +63,14 @@ else()
   endforeach()
   pagewise_command(fuzz DEPENDS ${fuzz_targets} COMMAND ${fuzz_run})
   pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
+endif()
+
+if(PAGEWISE_FUZZER STREQUAL "afl" AND fuzz_targets)
+  pagewise_command(afl-fuzz DEPENDS ${fuzz_targets}
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/afl.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+else()
+  pagewise_command_unavailable(afl-fuzz "this build has no AFL++; use the preset afl")
 endif()
 
 if(fuzz_targets)

@@ -24,6 +24,15 @@ function(pagewise_instrument target)
   endif()
 endfunction()
 
+# No instrumentation and no sanitizer: for what afl-fuzz itself loads.
+function(pagewise_make_plain target)
+  target_compile_options(${target} PRIVATE -fno-sanitize=all -fPIC)
+  target_link_options(${target} PRIVATE -fno-sanitize=all)
+  set_target_properties(${target} PROPERTIES
+    RULE_LAUNCH_COMPILE "${CMAKE_COMMAND} -E env AFL_NOOPT=1"
+    RULE_LAUNCH_LINK "${CMAKE_COMMAND} -E env AFL_NOOPT=1")
+endfunction()
+
 # pagewise_library(<room> SOURCES a.c ... [DEPENDS room ...]
 #                  [NO_FUZZ_INSTRUMENTATION])
 # The static library pagewise-<room>. NO_FUZZ_INSTRUMENTATION: libFuzzer gets
@@ -34,6 +43,14 @@ function(pagewise_library room)
   pagewise_link(pagewise-${room} PUBLIC ${ARG_DEPENDS})
   if(NOT ARG_NO_FUZZ_INSTRUMENTATION)
     pagewise_instrument(pagewise-${room})
+  endif()
+  if(PAGEWISE_FUZZER STREQUAL "afl")
+    add_library(pagewise-${room}-plain STATIC EXCLUDE_FROM_ALL ${ARG_SOURCES})
+    list(TRANSFORM ARG_DEPENDS APPEND -plain)
+    pagewise_link(pagewise-${room}-plain PUBLIC ${ARG_DEPENDS})
+    pagewise_make_plain(pagewise-${room}-plain)
+    target_link_options(pagewise-${room}-plain INTERFACE
+                        $<TARGET_PROPERTY:pagewise-${room},INTERFACE_LINK_OPTIONS>)
   endif()
 endfunction()
 
@@ -98,6 +115,22 @@ function(pagewise_install_fuzz_target stem)
   endif()
 endfunction()
 
+# bin/<stem>-mutator.so: the target's mutator for AFL++, and the test of it.
+function(pagewise_afl_mutator stem)
+  list(TRANSFORM ARGN APPEND -plain OUTPUT_VARIABLE rooms)
+  add_library(${stem}-mutator MODULE ${stem}.c ${PROJECT_SOURCE_DIR}/fuzz/afl-mutator.c)
+  pagewise_link(${stem}-mutator PRIVATE ${rooms})
+  pagewise_make_plain(${stem}-mutator)
+  target_link_options(${stem}-mutator PRIVATE LINKER:-Bsymbolic LINKER:-z,defs)
+  set_target_properties(${stem}-mutator PROPERTIES
+    PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+  add_dependencies(${stem} ${stem}-mutator)
+  add_test(NAME mutator-${stem}
+    COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/test_afl_mutator.py
+            $<TARGET_FILE:${stem}-mutator> ${PROJECT_SOURCE_DIR}/corpus/${stem})
+  pagewise_test_properties(mutator-${stem} 60 build)
+endfunction()
+
 # pagewise_fuzz_target(<stem> [DEPENDS room ...])
 # The fuzz target bin/<stem> from <stem>.c, with <stem>.dict and <stem>.options
 # beside it; bin/<stem>-replay, which runs stored inputs without a fuzzer; and
@@ -134,6 +167,9 @@ function(pagewise_fuzz_target stem)
   if(PAGEWISE_FUZZER STREQUAL "foreign")
     pagewise_install_fuzz_target(${stem})
     return()
+  endif()
+  if(PAGEWISE_FUZZER STREQUAL "afl")
+    pagewise_afl_mutator(${stem} ${rooms})
   endif()
 
   add_executable(${stem}-replay ${stem}.c ${driver})

@@ -87,7 +87,9 @@ static void G_GNUC_PRINTF(6, 0)
     finish(Message *message, GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
            const char *format, va_list arguments)
 {
-    append(message, " at file offset ");
+    append(message, " at ");
+    append(message, at.stream ? at.stream : "file");
+    append(message, " offset ");
     append_hex(message, at.offset);
     append(message, ": ");
     append_va(message, format, arguments);

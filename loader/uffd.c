@@ -116,6 +116,12 @@ static int real_create_thread(const UffdOps *ops, pthread_t *thread, void *(*bod
     return -pthread_create(thread, NULL, body, opaque);
 }
 
+static void real_join_thread(const UffdOps *ops, pthread_t thread)
+{
+    (void)ops;
+    pthread_join(thread, NULL);
+}
+
 static void real_nap(const UffdOps *ops, unsigned microseconds)
 {
     (void)ops;
@@ -140,6 +146,7 @@ const UffdOps *uffd_ops_real(void)
         .advise = real_advise,
         .protect = real_protect,
         .create_thread = real_create_thread,
+        .join_thread = real_join_thread,
         .nap = real_nap,
     };
 

@@ -67,6 +67,7 @@ struct UffdOps {
     int (*protect)(const UffdOps *ops, void *memory, size_t length, int protection);
     int (*create_thread)(const UffdOps *ops, pthread_t *thread, void *(*body)(void *),
                          void *opaque);
+    void (*join_thread)(const UffdOps *ops, pthread_t thread);
     void (*nap)(const UffdOps *ops, unsigned microseconds);
 };
 

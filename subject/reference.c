@@ -4,7 +4,8 @@
  * interface of subject.h. It translates between the two sides' types and
  * decides nothing.
  */
-#include "loader/mapped-ram.h"
+#include "subject/reference.h"
+
 #include "loader/writer.h"
 #include "subject/sparse-reader.h"
 
@@ -12,6 +13,8 @@
 
 /* SubjectBlock.file_bmap has words of 64 bits. */
 G_STATIC_ASSERT(sizeof(unsigned long) == sizeof(uint64_t));
+
+G_DEFINE_QUARK(pagewise - subject - error, subject_error)
 
 typedef struct ReferenceLoad {
     SparseReader reader;
@@ -36,23 +39,29 @@ static void set_up_block(RAMBlock *block, const GuestBlock *guest, const Subject
     g_strlcpy(block->idstr, guest->idstr, sizeof(block->idstr));
 }
 
-static void set_up(ReferenceLoad *self, SubjectLoad *load)
+void reference_set_up(const SubjectLoad *load, FileReader *reader, RAMBlock *blocks,
+                      MigrationIncomingState *mis)
 {
     const Guest *guest = load->guest;
 
-    sparse_reader_init(&self->reader, load->file, &load->cost);
     for (unsigned i = 0; i < guest->n_blocks; i++) {
-        set_up_block(&self->blocks[i], &guest->blocks[i], &load->blocks[i]);
+        set_up_block(&blocks[i], &guest->blocks[i], &load->blocks[i]);
     }
-    self->mis = (MigrationIncomingState){
-        .reader = &self->reader.reader,
+    *mis = (MigrationIncomingState){
+        .reader = reader,
         .target_page_size = guest->target_page_size,
         .x_ignore_shared = guest->x_ignore_shared,
         .clear_pages = guest->clear_pages,
         .machine = guest->machine[0] ? guest->machine : NULL,
-        .blocks = self->blocks,
+        .blocks = blocks,
         .n_blocks = guest->n_blocks,
     };
+}
+
+static void set_up(ReferenceLoad *self, SubjectLoad *load)
+{
+    sparse_reader_init(&self->reader, load->file, &load->cost);
+    reference_set_up(load, &self->reader.reader, self->blocks, &self->mis);
 }
 
 static void give_result(ReferenceLoad *self, SubjectLoad *load)
@@ -137,7 +146,9 @@ const Subject *subject_reference(void)
         .load_file = reference_load_file,
         .load_header = reference_load_header,
         .save = reference_save,
+        .map_faults = reference_map_faults,
         .errors_name_rules = true,
+        .lazy = &reference_lazy,
     };
 
     return &reference;

@@ -14,6 +14,8 @@ option(PAGEWISE_WERROR "Warnings are errors" ON)
 set(FUZZ_SECONDS 60 CACHE STRING "Seconds that 'ninja fuzz' gives each target")
 
 set(QEMU_SRC "" CACHE PATH "A QEMU source tree, whose loader is fuzzed as well")
+set(QEMU_BASE "" CACHE STRING
+    "For 'ninja nfc': that tree before a series of patches; a folder or a git revision of QEMU_SRC")
 set(QEMU_BUILD "" CACHE PATH "A configured build folder of it, if there is one; only read")
 
 set(PAGEWISE_ENGINE "$ENV{LIB_FUZZING_ENGINE}" CACHE STRING

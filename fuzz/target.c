@@ -2,6 +2,8 @@
 /* See target.h. The engines give no context, so that the one here is static. */
 #include "fuzz/target.h"
 
+#include "fuzz/known-findings.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,6 +26,11 @@ void fuzz_target_run(PropertyFunction *property, const Subject *subject, const u
 
     if (!context) {
         context = property_context_new(subject);
+        if (subject->version) {
+            /* A real QEMU; they live as long as the context. */
+            property_context_set_findings(context, known_findings("qemu-tree", subject->version),
+                                          FINDING_MODE_PLAIN);
+        }
     }
     if (!property(context, data, size, &error)) {
         fprintf(stderr, "pagewise: %s\n", error->message);

@@ -27,17 +27,11 @@ void fuzz_target_run(PropertyFunction *property, const Subject *subject, const u
 #define PAGEWISE_FUZZ_SUBJECT subject_reference
 #endif
 
-#define PAGEWISE_FUZZ_TARGET(property, kind)                                                       \
-    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);                                  \
+/* The mutators of a target, for inputs of @kind. */
+#define PAGEWISE_FUZZ_MUTATORS(kind)                                                               \
     size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);    \
     size_t LLVMFuzzerCustomCrossOver(const uint8_t *data1, size_t size1, const uint8_t *data2,     \
                                      size_t size2, uint8_t *out, size_t max_size, unsigned seed);  \
-                                                                                                   \
-    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)                                   \
-    {                                                                                              \
-        fuzz_target_run(property, PAGEWISE_FUZZ_SUBJECT(), data, size);                            \
-        return 0;                                                                                  \
-    }                                                                                              \
                                                                                                    \
     size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)     \
     {                                                                                              \
@@ -49,5 +43,16 @@ void fuzz_target_run(PropertyFunction *property, const Subject *subject, const u
     {                                                                                              \
         return cross_inputs(kind, data1, size1, data2, size2, out, max_size, seed);                \
     }
+
+#define PAGEWISE_FUZZ_TARGET(property, kind)                                                       \
+    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);                                  \
+                                                                                                   \
+    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)                                   \
+    {                                                                                              \
+        fuzz_target_run(property, PAGEWISE_FUZZ_SUBJECT(), data, size);                            \
+        return 0;                                                                                  \
+    }                                                                                              \
+                                                                                                   \
+    PAGEWISE_FUZZ_MUTATORS(kind)
 
 #endif

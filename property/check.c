@@ -4,7 +4,6 @@
  * bounded, clean-reject, agrees, eager=model; and two loads against each
  * other: split=whole.
  */
-#include "property/alloc-meter.h"
 #include "property/context.h"
 
 #include <inttypes.h>
@@ -412,18 +411,10 @@ static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *l
     return true;
 }
 
-static void free_result(SubjectLoad *load)
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error)
 {
-    for (unsigned i = 0; i < load->guest->n_blocks; i++) {
-        g_clear_pointer(&load->blocks[i].file_bmap, g_free);
-    }
-}
-
-bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
-                GError **refusal, GError **error)
-{
-    AllocMeter meter = { 0 };
-    SubjectLoad load = {
+    run->load = (SubjectLoad){
         .file = c->file,
         .guest = &c->guest,
         .stages = stages,
@@ -432,27 +423,45 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
         .used_length = c->used_length,
         .axes = c->axes,
     };
-    SubjectStatus status;
-    bool holds;
-
-    if (!give_ram(context, c, &load, error)) {
+    run->load.cost.log = log;
+    if (!give_ram(context, c, &run->load, error)) {
         return false;
     }
-    status = run_subject(context, c, &load, &meter, refusal);
+    run->status = run_subject(context, c, &run->load, &run->meter, &run->refusal);
     if (stages != SUBJECT_HEADERS) {
         guest_ram_survey(context->ram, c->guest.n_blocks);
     }
-    *accepted = status == SUBJECT_ACCEPTED;
-    if (status == SUBJECT_UNSUPPORTED) {
+    return true;
+}
+
+void case_load_clear(CaseLoad *run)
+{
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        g_clear_pointer(&run->load.blocks[i].file_bmap, g_free);
+    }
+    g_clear_error(&run->refusal);
+}
+
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
+                GError **refusal, GError **error)
+{
+    g_auto(CaseLoad) run = { .refusal = NULL };
+    bool holds;
+
+    if (!run_load(context, c, stages, NULL, &run, error)) {
+        return false;
+    }
+    *accepted = run.status == SUBJECT_ACCEPTED;
+    if (run.status == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
         return true;
     }
     *(*accepted ? &context->stats.accepted : &context->stats.refused) += 1;
-    holds = check_bounded(context, c, &load, &meter, error) &&
-            check_clean_reject(context, &load, status, *refusal, error) &&
-            check_agrees(context, &load, status, *refusal, error) &&
-            (!*accepted || check_accepted(context, &load, error));
-    free_result(&load);
+    holds = check_bounded(context, c, &run.load, &run.meter, error) &&
+            check_clean_reject(context, &run.load, run.status, run.refusal, error) &&
+            check_agrees(context, &run.load, run.status, run.refusal, error) &&
+            (!*accepted || check_accepted(context, &run.load, error));
+    *refusal = g_steal_pointer(&run.refusal);
     return holds;
 }
 

@@ -18,6 +18,7 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -69,6 +70,13 @@ void property_context_free(PropertyContext *context)
 const PropertyStats *property_context_stats(const PropertyContext *context)
 {
     return &context->stats;
+}
+
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode)
+{
+    context->findings = findings;
+    context->finding_mode = mode;
 }
 
 static bool set_broken(const PropertyContext *context, PropertyId id, GError **error,
@@ -132,18 +140,52 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
     return c;
 }
 
+/* Past what is known: c->file must be context->file. */
+static void repair_case(PropertyContext *context, LoadCase *c)
+{
+    FindingLoad load = {
+        .file = context->file,
+        .guest = &c->guest,
+        .mode = context->finding_mode,
+        .one_block = c->one_block,
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+    };
+
+    if (context->findings) {
+        c->repaired = findings_repair(context->findings, &load, NULL) > 0;
+        context->stats.repaired += c->repaired;
+        c->used_length = load.used_length;
+    }
+}
+
 /* Judges; true if the case is one to go on with. */
-static bool begin_case(PropertyContext *context, const LoadCase *c)
+static bool begin_case(PropertyContext *context, LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
     context->stats.executions++;
     if (!too_large) {
+        repair_case(context, c);
         judge_case(context, c);
         too_large = case_is_too_large(context, c);
     }
     context->stats.too_large += too_large;
     return !too_large;
+}
+
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c)
+{
+    Input input;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) ||
+        (input.kind != INPUT_STREAM && input.kind != INPUT_LAYOUT &&
+         input.kind != INPUT_ROUND_TRIP)) {
+        return false;
+    }
+    *c = make_case(context, &input, &mutations);
+    return begin_case(context, c);
 }
 
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -159,6 +201,7 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
+    repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
     if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {
@@ -207,7 +250,8 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     return !begin_case(context, &c) ||
-           ((mutations || check_generator(context, error)) && check_case(context, &c, error));
+           ((mutations || c.repaired || check_generator(context, error)) &&
+            check_case(context, &c, error));
 }
 
 /* Is every byte that @a has also in @b? */
@@ -321,7 +365,7 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
     /* Everything is to be accepted, and what is not in the file to be zero. */
     c.before = 0;
     c.fail_read = 0;
-    if (!begin_case(context, &c)) {
+    if (!begin_case(context, &c) || c.repaired) {
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&

@@ -9,19 +9,21 @@
 #ifndef PAGEWISE_PROPERTY_PROPERTY_H
 #define PAGEWISE_PROPERTY_PROPERTY_H
 
+#include "property/findings.h"
 #include "property/input.h"
 #include "subject/subject.h"
 
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
-    PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_BOUNDED,              /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT,         /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,               /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,          /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
+    PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
+    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */
@@ -44,6 +46,7 @@ typedef struct PropertyStats {
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
+    uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
@@ -54,6 +57,13 @@ void property_context_free(PropertyContext *context);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PropertyContext, property_context_free)
 
 const PropertyStats *property_context_stats(const PropertyContext *context);
+
+/*
+ * From now on every case is repaired first, so that it triggers none of
+ * @findings in a load of @mode. They must outlive the context; NULL: no more.
+ */
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode);
 
 /*
  * True: the property holds, or @data is no input of the property's kind. False:

@@ -11,6 +11,11 @@ static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t leng
     size_t n;
 
     cost->reads++;
+    if (cost->log) {
+        SubjectRead read = { offset, length };
+
+        g_array_append_val(cost->log, read);
+    }
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes ||
         cost->reads == cost->fail_read ||
         (cost->fail_for_ever && cost->fail_read && cost->reads > cost->fail_read)) {

@@ -41,6 +41,12 @@ typedef struct SubjectBlock {
     uint64_t *file_bmap;
 } SubjectBlock;
 
+/* One call of the reader. */
+typedef struct SubjectRead {
+    uint64_t offset; /* bytes */
+    uint64_t length; /* asked for, bytes */
+} SubjectRead;
+
 /*
  * What a file may cost. The counters are filled by the subject's reader; when
  * a limit is passed the reader fails every further read with EIO, so that an
@@ -59,6 +65,8 @@ typedef struct SubjectCost {
     uint64_t cut_size;
     /* Reads return at most this many bytes (short reads). 0: no limit. */
     uint64_t max_read_length;
+    /* Of SubjectRead: the reader appends each call in its order. NULL: it does not. */
+    GArray *log;
 } SubjectCost;
 
 /* Ways of a load that change nothing of its result; a subject may not have them. */
@@ -77,6 +85,8 @@ typedef struct SubjectLoad {
     uint64_t header_offset;
     uint64_t used_length;
     SubjectAxes axes;
+    /* Set by a subject that can tell: where the stream stood at the end. 0: it cannot. */
+    uint64_t end_position;
 } SubjectLoad;
 
 /* Lazy loading, subject/lazy.h. */
@@ -123,5 +133,8 @@ const Subject *subject_reference(void);
 
 /* The loader of the tree that QEMU_SRC names; linked where it does. */
 const Subject *subject_qemu_tree(void);
+
+/* The same of QEMU_BASE: what that tree was before a series of patches. */
+const Subject *subject_qemu_base(void);
 
 #endif

@@ -56,6 +56,16 @@ static bool begin_read(SubjectCost *cost, Error **errp)
     return true;
 }
 
+/* Threads would mix the order: then there is no log. */
+static void log_read(SubjectCost *cost, uint64_t offset, uint64_t length)
+{
+    SubjectRead read = { offset, length };
+
+    if (cost->log) {
+        g_array_append_val(cost->log, read);
+    }
+}
+
 /* How much of a read of @length bytes at @offset there may be. */
 static size_t clip(const SubjectCost *cost, uint64_t offset, size_t length)
 {
@@ -96,6 +106,7 @@ static ssize_t memory_read_at(SubjectLoad *load, const struct iovec *iov, size_t
         return -1;
     }
     left = clip(&load->cost, offset, iov_size(iov, niov));
+    log_read(&load->cost, offset, left);
     for (size_t i = 0; i < niov && left; i++) {
         size_t length = MIN(iov[i].iov_len, left);
         size_t got = sparse_file_read(load->file, offset + done, iov[i].iov_base, length);
@@ -151,6 +162,9 @@ static off_t memory_seek(QIOChannel *channel, off_t offset, int whence, Error **
 
 static int memory_close(QIOChannel *channel, Error **errp)
 {
+    MemoryChannel *self = (MemoryChannel *)channel;
+
+    self->load->end_position = self->position;
     return 0;
 }
 

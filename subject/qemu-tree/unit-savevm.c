@@ -65,6 +65,8 @@ void tree_savevm_cleanup(void)
     /* A refused configuration leaves these; QEMU ends then, and we go on. */
     g_clear_pointer((void **)&savevm_state.name, g_free);
     g_clear_pointer(&savevm_state.capabilities, g_free);
+    savevm_state.len = 0;
+    savevm_state.caps_count = 0;
 #if PAGEWISE_HAVE_LOADVM_CLEANUP_MIS
     qemu_loadvm_state_cleanup(migration_incoming_get_current());
 #else

@@ -164,8 +164,8 @@ static bool record_load(NfcSide *side, const LoadCase *c, SubjectStages stages, 
     if (!run_load(side->context, c, stages, record->reads, &record->run, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        record_block(side->context->ram, &c->guest, i, record->pages);
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        record_block(side->context->ram, c->guest, i, record->pages);
     }
     return true;
 }
@@ -359,7 +359,7 @@ static bool compare_loads(NfcPair *pair, const LoadCase *c, SubjectStages stages
         return true;
     }
     count_load(pair);
-    return compare(pair, &c->guest, error);
+    return compare(pair, c->guest, error);
 }
 
 bool property_no_functional_change(NfcPair *pair, const uint8_t *data, size_t size, GError **error)
@@ -412,5 +412,5 @@ char *nfc_record(NfcPair *pair, bool series, const uint8_t *data, size_t size, G
     if (side->record.run.status == SUBJECT_UNSUPPORTED) {
         return g_strdup("cannot load this\n");
     }
-    return record_text(&side->record, &c.guest);
+    return record_text(&side->record, c.guest);
 }

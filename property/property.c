@@ -4,6 +4,7 @@
  * to the checks. See property.h.
  */
 #include "property/context.h"
+#include "property/fault-map.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -19,14 +20,17 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
+    [PROPERTY_MAPS] = "maps",
+    [PROPERTY_SAFE] = "safe",
     [PROPERTY_MODEL] = "model",
 };
 
 static const Property properties[] = {
-    { "header", INPUT_HEADER, property_header },
-    { "stream", INPUT_STREAM, property_stream },
-    { "layout", INPUT_LAYOUT, property_layout },
-    { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
+    { "header", INPUT_HEADER, property_header, NULL },
+    { "stream", INPUT_STREAM, property_stream, NULL },
+    { "layout", INPUT_LAYOUT, property_layout, NULL },
+    { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
+    { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -55,6 +59,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
+    context->fault_map = fault_map_new();
     return context;
 }
 
@@ -64,6 +69,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
+    fault_map_free(context->fault_map);
     g_free(context);
 }
 
@@ -118,6 +124,7 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
 {
     LoadCase c = {
         .file = context->file,
+        .guest = &context->guest,
         .before = input->before                    ? input->before
                   : input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE
                                                    : 0,
@@ -136,7 +143,11 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
         .used_length = input->used_length,
     };
 
-    *mutations = input_make_file(input, context->snapshot, context->file, &c.guest, NULL);
+    *mutations = input_make_file_for(input, context->subject->guest, context->snapshot,
+                                     context->file, &context->guest, NULL);
+    if (context->subject->guest) {
+        c.before = 0;
+    }
     return c;
 }
 
@@ -145,7 +156,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
 {
     FindingLoad load = {
         .file = context->file,
-        .guest = &c->guest,
+        .guest = &context->guest,
         .mode = context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
@@ -325,8 +336,8 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        blocks[i].used_length = c->guest.blocks[i].used_length;
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        blocks[i].used_length = c->guest->blocks[i].used_length;
     }
     return check_ram(context, judgement, blocks, error);
 }
@@ -335,19 +346,19 @@ static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    const char *machine = c->guest.machine[0] ? c->guest.machine : "none";
+    const char *machine = c->guest->machine[0] ? c->guest->machine : "none";
 
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         blocks[i].host = guest_ram_host(context->ram, i);
     }
-    if (context->subject->save(&c->guest, blocks, machine, context->other_file, error) !=
+    if (context->subject->save(c->guest, blocks, machine, context->other_file, error) !=
         SUBJECT_ACCEPTED) {
         g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
         return false;
     }
     c->file = context->other_file;
     return load_again(context, c, first, error) &&
-           check_describe(context, context->other_file, &c->guest, error);
+           check_describe(context, context->other_file, c->guest, error);
 }
 
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -369,6 +380,6 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
-           check_describe(context, context->file, &c.guest, error) &&
+           check_describe(context, context->file, c.guest, error) &&
            (!context->subject->save || save_and_load(context, &c, error));
 }

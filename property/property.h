@@ -23,6 +23,8 @@ typedef enum PropertyId {
     PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
+    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
@@ -86,10 +88,15 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
                          GError **error);
 
+/* Where a fault would be served from: addresses against the model. */
+bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */
     InputKind kind;
     PropertyFunction *function;
+    /* Appends an input of a kind that has no file, as text; else NULL. */
+    void (*describe)(const uint8_t *data, size_t size, GString *out);
 } Property;
 
 /* The property for inputs of @kind, or NULL. */

@@ -106,7 +106,8 @@ static int run_input(Case *c, char **arguments, GError **error)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
 
-    if (!input_encode_stream(&c->guest, c->file, 0, bytes)) {
+    if (!input_encode_stream(&c->guest, c->file, c->finding->dirty_ram ? INPUT_DIRTY_RAM : 0,
+                             bytes)) {
         g_set_error_literal(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT,
                             "the guest cannot be said in an input of kind stream");
         return STATUS_TROUBLE;

@@ -13,6 +13,11 @@ option(PAGEWISE_COVERAGE "Measure clang's source-based coverage" OFF)
 option(PAGEWISE_WERROR "Warnings are errors" ON)
 set(FUZZ_SECONDS 60 CACHE STRING "Seconds that 'ninja fuzz' gives each target")
 
+set(QEMU_SRC "" CACHE PATH "A QEMU source tree, whose loader is fuzzed as well")
+set(QEMU_BASE "" CACHE STRING
+    "For 'ninja nfc': that tree before a series of patches; a folder or a git revision of QEMU_SRC")
+set(QEMU_BUILD "" CACHE PATH "A configured build folder of it, if there is one; only read")
+
 set(PAGEWISE_ENGINE "$ENV{LIB_FUZZING_ENGINE}" CACHE STRING
     "Linker flags of a foreign fuzzing engine; from LIB_FUZZING_ENGINE")
 mark_as_advanced(PAGEWISE_ENGINE)

@@ -5,7 +5,9 @@
  *
  *     qemu-replay [--machine NAME] [--mib N] [--channels N] [--direct-io] [--lazy]
  *                 [--fork-server] FILE...
+ *     qemu-replay --probe
  *
+ * --probe: what this QEMU can do, as a table.
  * FILE is a fuzz input (property/input.h) or a snapshot; RAM is compared with
  * the model, as in every other test. Of a crash, gdb shows where, if there is
  * one. Exit status: 0, 1 if a property is broken or something cannot be run, 77
@@ -13,6 +15,7 @@
  */
 #include "qtest-glue/backtrace.h"
 #include "qtest-glue/qemu-case.h"
+#include "qtest-glue/qemu-probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,7 @@ typedef struct Options {
     gboolean direct_io;
     gboolean lazy;
     gboolean fork_server;
+    gboolean probe;
     char **files;
 } Options;
 
@@ -139,6 +143,7 @@ static bool parse_options(int *argc, char ***argv, Options *options)
         { "lazy", 0, 0, G_OPTION_ARG_NONE, &options->lazy, "fast snapshot load", NULL },
         { "fork-server", 0, 0, G_OPTION_ARG_NONE, &options->fork_server,
           "one QEMU, a child for each file", NULL },
+        { "probe", 0, 0, G_OPTION_ARG_NONE, &options->probe, "print what this QEMU can do", NULL },
         { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options->files, NULL, "FILE..." },
         G_OPTION_ENTRY_NULL,
     };
@@ -147,7 +152,8 @@ static bool parse_options(int *argc, char ***argv, Options *options)
 
     g_option_context_set_summary(context, "Loads fuzz inputs and snapshots in a real QEMU.");
     g_option_context_add_main_entries(context, entries, NULL);
-    if (!g_option_context_parse(context, argc, argv, &error) || !options->files) {
+    if (!g_option_context_parse(context, argc, argv, &error) ||
+        (!options->files && !options->probe)) {
         fprintf(stderr, "qemu-replay: %s\n", error ? error->message : "which file?");
         return false;
     }
@@ -175,5 +181,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
         return EXIT_NO_QEMU;
     }
-    return replay_all(&options, binary);
+    if (options.probe && !qemu_probe_print(binary, &error)) {
+        fprintf(stderr, "qemu-replay: %s\n", error->message);
+        return 1;
+    }
+    return options.files ? replay_all(&options, binary) : 0;
 }

@@ -15,6 +15,12 @@
  */
 QemuBinary *require_qemu(void);
 
+/* Skips the running test where this QEMU has no fast snapshot load (feature "fast-load"). */
+void require_fast_snapshot_load(const QemuBinary *binary);
+
+/* Skips the running test where /dev/kvm does not work (feature "kvm"). */
+void require_kvm(void);
+
 /*
  * A fresh folder for all temporary files of this program, named in TMPDIR from
  * now on. To be called before the first of them is made. NULL: see stderr.

@@ -19,6 +19,11 @@ pagewise_unit_test(test-fork-server
   SOURCES qemu-test.c
   DEPENDS qtest-glue property
   LABELS qemu
-  TIMEOUT 240)
+  TIMEOUT 900)
 target_compile_definitions(test-fork-server PRIVATE
   PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")
+pagewise_unit_test(test-equivalence
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue
+  LABELS qemu
+  TIMEOUT 900)

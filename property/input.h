@@ -7,6 +7,8 @@
  *   stream   InputHeader, n_blocks x InputBlock, sparse file
  *   layout,
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
+ *   fault-map    property/fault-map.h
+ *   setup        property/setup.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -28,6 +30,8 @@ typedef enum InputKind {
     INPUT_STREAM = 2,
     INPUT_LAYOUT = 3,
     INPUT_ROUND_TRIP = 4,
+    INPUT_FAULT_MAP = 5,
+    INPUT_SETUP = 7,
 } InputKind;
 
 enum {
@@ -97,7 +101,8 @@ typedef struct Input {
     Guest guest;              /* header, stream */
     uint64_t header_offset;   /* header */
     uint64_t used_length;     /* header */
-    const uint8_t *payload;   /* header, stream: serial form of the file */
+    const uint8_t *payload;   /* header, stream: serial form of the file;
+                                 of kinds without a file: what follows InputHeader */
     size_t payload_size;
     Choices generator; /* layout, round-trip */
     Choices mutator;
@@ -133,11 +138,25 @@ unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *sn
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out);
 
+/* Is there a file in inputs of the kind? (If not, input_make_file() is not for them.) */
+bool input_kind_has_file(unsigned kind);
+
 /* Where the payload of @data begins; @size if it has none. */
 size_t input_payload_offset(const uint8_t *data, size_t size);
 
 /* Machine names that an input can name by index; NULL for an index beyond. */
 const char *input_machine_name(unsigned index);
+
+/*
+ * Copies what there is of a struct of @length bytes from @data and advances;
+ * the rest reads as zero.
+ */
+void input_take(const uint8_t **data, size_t *size, void *out, size_t length);
+
+uint64_t input_load_le(const uint8_t *bytes, unsigned n);
+
+/* A number of pages as InputPages has it. */
+uint64_t input_decode_pages(InputPages in);
 
 /* "header", "stream", ...; NULL for an unknown kind. */
 const char *input_kind_name(unsigned kind);

@@ -146,6 +146,7 @@ const Subject *subject_reference(void)
         .load_file = reference_load_file,
         .load_header = reference_load_header,
         .save = reference_save,
+        .map_faults = reference_map_faults,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
     };

@@ -10,6 +10,7 @@
 #ifndef PAGEWISE_SUBJECT_SUBJECT_H
 #define PAGEWISE_SUBJECT_SUBJECT_H
 
+#include "model/fault.h"
 #include "model/guest.h"
 #include "model/sparse-file.h"
 
@@ -84,6 +85,15 @@ typedef struct SubjectLoad {
     uint64_t used_length;
 } SubjectLoad;
 
+/* Where would a fault at an address be served from? (The property "maps".) */
+typedef struct SubjectMapping {
+    uint64_t address; /* host address */
+    /* Filled by the subject. */
+    SubjectStatus status; /* SUBJECT_REFUSED: no page of guest RAM that is loaded lazily */
+    FaultAnswer answer;   /* if accepted; with FAULT_ZERO the file offset does not matter */
+    GError *error;        /* if refused; freed by the property */
+} SubjectMapping;
+
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
@@ -108,6 +118,14 @@ struct Subject {
      */
     SubjectStatus (*save)(const Guest *guest, const SubjectBlock *blocks, const char *machine,
                           SparseFile *out, GError **error);
+
+    /*
+     * Maps @n addresses, by blocks as the header stage leaves them: host,
+     * used_length, in_file, pages_offset and file_bmap. Pure: nothing is read,
+     * and guest RAM is not there. Returns SUBJECT_UNSUPPORTED or ACCEPTED.
+     */
+    SubjectStatus (*map_faults)(const Guest *guest, const SubjectBlock *blocks,
+                                SubjectMapping *faults, unsigned n);
 
     /*
      * Do its messages name block, field, offset and rule? (The property

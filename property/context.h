@@ -43,10 +43,10 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
 typedef struct LoadCase {
     const SparseFile *file;
     const Guest *guest; /* borrowed */
-    uint8_t before; /* what small blocks hold before the load */
-    bool reload;    /* load a right file afterwards */
-    bool split;     /* load in two stages, too */
-    bool repaired;  /* a known finding was repaired: the file is not as it was made */
+    uint8_t before;     /* what small blocks hold before the load */
+    bool reload;        /* load a right file afterwards */
+    bool split;         /* load in two stages, too */
+    bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     uint64_t max_read_length;
     /* One block alone (property_header), else a whole file. */

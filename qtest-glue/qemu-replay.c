@@ -4,7 +4,7 @@
  * says what became of them:
  *
  *     qemu-replay [--machine NAME] [--mib N] [--channels N] [--direct-io] [--lazy]
- *                 [--fork-server] FILE...
+ *                 [--fork-server] [--findings DIR] FILE...
  *     qemu-replay --probe
  *
  * --probe: what this QEMU can do, as a table.
@@ -33,6 +33,7 @@ typedef struct Options {
     gboolean lazy;
     gboolean fork_server;
     gboolean probe;
+    char *findings;
     char **files;
 } Options;
 
@@ -102,10 +103,10 @@ static bool replay(const QemuBinary *binary, QemuCase *c, const char *path)
     return !kind;
 }
 
-static int replay_all(const Options *options, const QemuBinary *binary)
+static int replay_all(const Options *options, const QemuBinary *binary, const Findings *known)
 {
     const QemuSubjectConfig config = {
-        .machine = qemu_machine_find(options->machine),
+        .machine = qemu_machine_find(options->machine ? options->machine : "none"),
         .mib = options->mib,
         .transfer = { .channels = options->channels,
                       .direct_io = options->direct_io,
@@ -121,7 +122,7 @@ static int replay_all(const Options *options, const QemuBinary *binary)
         fprintf(stderr, "qemu-replay: there is no machine '%s' here\n", options->machine);
         return 1;
     }
-    c = qemu_case_new(binary, &config, &error);
+    c = qemu_case_new(binary, &config, known, &error);
     if (!c) {
         fprintf(stderr, "qemu-replay: %s\n", error->message);
         return 1;
@@ -143,6 +144,8 @@ static bool parse_options(int *argc, char ***argv, Options *options)
         { "lazy", 0, 0, G_OPTION_ARG_NONE, &options->lazy, "fast snapshot load", NULL },
         { "fork-server", 0, 0, G_OPTION_ARG_NONE, &options->fork_server,
           "one QEMU, a child for each file", NULL },
+        { "findings", 0, 0, G_OPTION_ARG_FILENAME, &options->findings,
+          "registry of what is repaired first (none)", "DIR" },
         { "probe", 0, 0, G_OPTION_ARG_NONE, &options->probe, "print what this QEMU can do", NULL },
         { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options->files, NULL, "FILE..." },
         G_OPTION_ENTRY_NULL,
@@ -163,14 +166,16 @@ static bool parse_options(int *argc, char ***argv, Options *options)
 static void options_clear(Options *options)
 {
     g_free(options->machine);
+    g_free(options->findings);
     g_strfreev(options->files);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
 
 int main(int argc, char **argv)
 {
-    g_auto(Options) options = { .machine = g_strdup("none"), .mib = 1 };
+    g_auto(Options) options = { .mib = 1 };
     g_autoptr(QemuBinary) binary = NULL;
+    g_autoptr(Findings) known = NULL;
     g_autoptr(GError) error = NULL;
 
     if (!parse_options(&argc, &argv, &options)) {
@@ -185,5 +190,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "qemu-replay: %s\n", error->message);
         return 1;
     }
-    return options.files ? replay_all(&options, binary) : 0;
+    known = qemu_findings_read(binary, options.findings, &error);
+    if (!known) {
+        fprintf(stderr, "qemu-replay: %s\n", error->message);
+        return 1;
+    }
+    return options.files ? replay_all(&options, binary, known) : 0;
 }

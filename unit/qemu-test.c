@@ -26,17 +26,22 @@ QemuBinary *require_qemu(void)
     return binary;
 }
 
-void require_fast_snapshot_load(const QemuBinary *binary)
+QemuBinary *require_fast_snapshot_load(void)
 {
     g_autoptr(GError) error = NULL;
+    QemuBinary *binary = require_qemu();
     bool available = qemu_probe_lazy(binary, &error);
     char reason[512];
 
     g_strlcpy(reason, error ? error->message : "", sizeof(reason));
     g_strdelimit(reason, "\n", ' ');
     g_clear_error(&error);
+    if (!available) {
+        g_clear_pointer(&binary, qemu_binary_free);
+    }
     pagewise_skip_unless(available, "fast-load", reason,
                          "name a QEMU newer than 11.1 in QTEST_QEMU_BINARY");
+    return binary;
 }
 
 void require_kvm(void)

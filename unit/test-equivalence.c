@@ -386,11 +386,10 @@ static void test_one_gib(void **state)
 
 static void test_lazy(void **state)
 {
-    g_autoptr(QemuBinary) binary = require_qemu();
+    g_autoptr(QemuBinary) binary = require_fast_snapshot_load();
     g_auto(Source) source = { 0 };
 
     (void)state;
-    require_fast_snapshot_load(binary);
     for (unsigned i = 0; i < 2; i++) {
         source_clear(&source);
         source = (Source){ 0 };

@@ -11,6 +11,8 @@
 #include "property/guest-ram.h"
 #include "property/property.h"
 
+typedef struct PostcopyRun PostcopyRun;
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -19,7 +21,12 @@ struct PropertyContext {
     Snapshot *snapshot;
     Judgement judgement;
     PropertyStats stats;
+    PostcopyRun *postcopy; /* NULL: not needed so far */
+    bool postcopy_missing; /* it cannot be had here, and that was said */
 };
+
+/* property-postcopy's part of the context. NULL is fine. */
+void postcopy_context_free(PostcopyRun *run);
 
 /* Sets @error; always false, so that a check can end with it. */
 bool property_broken(const PropertyContext *context, PropertyId id, GError **error,

@@ -12,10 +12,8 @@ static const char *const machine_names[] = {
 };
 
 static const char *const kind_names[] = {
-    [INPUT_HEADER] = "header",
-    [INPUT_STREAM] = "stream",
-    [INPUT_LAYOUT] = "layout",
-    [INPUT_ROUND_TRIP] = "round-trip",
+    [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",     [INPUT_LAYOUT] = "layout",
+    [INPUT_ROUND_TRIP] = "round-trip", [INPUT_POSTCOPY] = "postcopy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -122,6 +120,15 @@ static bool is_duplicate(const Guest *guest, unsigned index)
 }
 
 /* A guest never has two blocks of one name: such a block gets its index as name. */
+static void name_anew_if_needed(Guest *guest, unsigned index)
+{
+    char *idstr = guest->blocks[index].idstr;
+
+    if (idstr[0] == '\0' || is_duplicate(guest, index)) {
+        g_snprintf(idstr, sizeof(guest->blocks[index].idstr), "block%u", index);
+    }
+}
+
 static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *header,
                          unsigned n_blocks, Guest *guest)
 {
@@ -138,10 +145,46 @@ static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *
 
         take(data, size, &block, sizeof(block));
         decode_block(&block, guest->target_page_size, &guest->blocks[i]);
-        if (guest->blocks[i].idstr[0] == '\0' || is_duplicate(guest, i)) {
-            g_snprintf(guest->blocks[i].idstr, sizeof(guest->blocks[i].idstr), "block%u", i);
-        }
+        name_anew_if_needed(guest, i);
     }
+}
+
+static void decode_postcopy_block(const InputBlock *in, GuestBlock *block)
+{
+    size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
+    uint64_t used = CLAMP(in->used.pages, 1, INPUT_MAX_POSTCOPY_PAGES);
+
+    memcpy(block->idstr, in->idstr, length);
+    block->idstr[length] = '\0';
+    block->host_page_size = 4096;
+    block->used_length = used * block->host_page_size;
+    block->max_length = block->used_length + in->extra.pages % 3 * block->host_page_size;
+}
+
+static void decode_postcopy(const uint8_t **data, size_t *size, const InputHeader *header,
+                            Input *input)
+{
+    Guest *guest = &input->guest;
+    InputPostcopy postcopy;
+
+    take(data, size, &postcopy, sizeof(postcopy));
+    guest->target_page_size = UINT64_C(1)
+                              << (header->page_bits ? CLAMP(header->page_bits, 10, 12) : 12);
+    guest->n_blocks = CLAMP(header->n_blocks, 1, INPUT_MAX_POSTCOPY_BLOCKS);
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        InputBlock block;
+
+        take(data, size, &block, sizeof(block));
+        decode_postcopy_block(&block, &guest->blocks[i]);
+        name_anew_if_needed(guest, i);
+    }
+    input->postcopy_flags = postcopy.flags;
+    input->n_threads = CLAMP(postcopy.n_threads, 1, 4);
+    input->postcopy_steps = (const InputPostcopyStep *)*data;
+    input->n_postcopy_steps =
+        MIN(MIN(postcopy.n_steps, INPUT_MAX_POSTCOPY_STEPS), *size / sizeof(InputPostcopyStep));
+    *data += input->n_postcopy_steps * sizeof(InputPostcopyStep);
+    *size -= input->n_postcopy_steps * sizeof(InputPostcopyStep);
 }
 
 static void decode_choices(const uint8_t *data, size_t size, const InputHeader *header,
@@ -178,6 +221,10 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     }
     case INPUT_STREAM:
         decode_guest(&data, &size, &header, clamp_blocks(header.n_blocks), &input->guest);
+        break;
+    case INPUT_POSTCOPY:
+        input->guest = (Guest){ 0 };
+        decode_postcopy(&data, &size, &header, input);
         break;
     case INPUT_LAYOUT:
     case INPUT_ROUND_TRIP:

@@ -7,6 +7,8 @@
  *   stream   InputHeader, n_blocks x InputBlock, sparse file
  *   layout,
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
+ *   postcopy InputHeader, InputPostcopy, n_blocks x InputBlock,
+ *            n_steps x InputPostcopyStep, bytes of the steps that send raw ones
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -28,6 +30,7 @@ typedef enum InputKind {
     INPUT_STREAM = 2,
     INPUT_LAYOUT = 3,
     INPUT_ROUND_TRIP = 4,
+    INPUT_POSTCOPY = 8,
 } InputKind;
 
 enum {
@@ -74,6 +77,32 @@ typedef struct InputRecord {
     uint8_t used_length[8];   /* as the block record says, bytes */
 } InputRecord;
 
+enum {
+    INPUT_POSTCOPY_PREEMPT = 1 << 0, /* there is a preempt channel */
+    INPUT_POSTCOPY_FINISH = 1 << 1,  /* at last the source sends what is missing; else it dies */
+};
+
+/* Block lengths are in host pages, 1 to INPUT_MAX_POSTCOPY_PAGES; page_bits 10 to 12. */
+typedef struct InputPostcopy {
+    uint8_t flags;       /* INPUT_POSTCOPY_* */
+    uint8_t n_steps;     /* up to INPUT_MAX_POSTCOPY_STEPS */
+    uint8_t n_threads;   /* of the guest, 1 to 4 */
+    uint8_t reserved[5]; /* written as zero, ignored */
+} InputPostcopy;
+
+/* A step of the schedule; see postcopy-script.h. */
+typedef struct InputPostcopyStep {
+    uint8_t action; /* PostcopyAction */
+    uint8_t who;    /* channel, or thread of the guest */
+    uint8_t block;
+    uint8_t page; /* host page in the block */
+    uint8_t value;
+    uint8_t detail;
+    uint8_t reserved[2]; /* written as zero, ignored */
+} InputPostcopyStep;
+
+G_STATIC_ASSERT(sizeof(InputPostcopy) == 8);
+G_STATIC_ASSERT(sizeof(InputPostcopyStep) == 8);
 G_STATIC_ASSERT(sizeof(InputHeader) == 16);
 G_STATIC_ASSERT(sizeof(InputBlock) == 32);
 G_STATIC_ASSERT(sizeof(InputRecord) == 16);
@@ -88,19 +117,27 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 /* More mutations than these hide each other. */
 #define INPUT_MAX_MUTATIONS 8
 
+#define INPUT_MAX_POSTCOPY_STEPS 64
+#define INPUT_MAX_POSTCOPY_BLOCKS 3
+#define INPUT_MAX_POSTCOPY_PAGES 8
+
 /* A decoded input. The pointers borrow from the input's bytes. */
 typedef struct Input {
     InputKind kind;
     unsigned flags;
     uint64_t fail_read;
     uint64_t max_read_length; /* bytes, 0: no limit */
-    Guest guest;              /* header, stream */
+    Guest guest;              /* header, stream, postcopy */
     uint64_t header_offset;   /* header */
     uint64_t used_length;     /* header */
-    const uint8_t *payload;   /* header, stream: serial form of the file */
+    const uint8_t *payload;   /* header, stream: serial form of the file; postcopy: raw bytes */
     size_t payload_size;
     Choices generator; /* layout, round-trip */
     Choices mutator;
+    unsigned postcopy_flags; /* postcopy */
+    unsigned n_threads;
+    const InputPostcopyStep *postcopy_steps;
+    unsigned n_postcopy_steps;
 } Input;
 
 /* False if @data is no input of this version; @kind is not looked at. */

@@ -18,6 +18,8 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_POSTCOPY] = "postcopy",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -26,6 +28,7 @@ static const Property properties[] = {
     { "stream", INPUT_STREAM, property_stream },
     { "layout", INPUT_LAYOUT, property_layout },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
+    { "postcopy", INPUT_POSTCOPY, property_postcopy },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -63,6 +66,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
+    postcopy_context_free(context->postcopy);
     g_free(context);
 }
 

@@ -15,13 +15,15 @@
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
-    PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_BOUNDED,        /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT,   /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,         /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,    /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,    /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,     /* round-trip: save then load is the identity */
+    PROPERTY_POSTCOPY,       /* postcopy: nothing lost, nothing twice, asked for as it has to be */
+    PROPERTY_NO_SILENT_ZERO, /* no-silent-zero: what did not come never reads as zero */
+    PROPERTY_MODEL,          /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */
@@ -43,6 +45,7 @@ typedef struct PropertyStats {
     uint64_t either;      /* cases of VERDICT_MAY */
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
+    uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
 } PropertyStats;
 
@@ -75,6 +78,9 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
 /* Load, save, load again; describe a file and make it anew. */
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
                          GError **error);
+
+/* Pages from a source, over channels that may break (docs/postcopy-wire.md). */
+bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */

@@ -146,6 +146,7 @@ const Subject *subject_reference(void)
         .save = reference_save,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
+        .postcopy = &reference_postcopy,
     };
 
     return &reference;

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the two halves of the subject "reference" share: reference.c loads
- * eagerly and saves, reference-lazy.c loads lazily. Nobody else includes it.
+ * eagerly and saves, reference-lazy.c loads lazily, reference-postcopy.c over
+ * a network. Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
 
 #include "loader/mapped-ram.h"
 #include "subject/lazy.h"
+#include "subject/postcopy.h"
 
 extern const SubjectLazy reference_lazy;
+extern const SubjectPostcopy reference_postcopy;
 
 /* Fills the loader's state from the property's; @blocks: as many as the guest has. */
 void reference_set_up(const SubjectLoad *load, FileReader *reader, RAMBlock *blocks,

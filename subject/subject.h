@@ -71,6 +71,9 @@ typedef struct SubjectLoad {
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
+/* Network postcopy, subject/postcopy.h. */
+typedef struct SubjectPostcopy SubjectPostcopy;
+
 typedef struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
 
@@ -94,6 +97,8 @@ typedef struct Subject {
     bool errors_name_rules;
 
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
+
+    const SubjectPostcopy *postcopy; /* NULL: it takes no pages from a source */
 } Subject;
 
 /* This project's own loader, loader/. */

@@ -3,13 +3,14 @@
  * See mutator.h. An input of a kind with choices (layout, round-trip) is two
  * strings of choices, mutated apart, so that a change of the snapshot keeps
  * the mutations and the reverse. An input with a file is decoded, one field of
- * the file is changed, and it is encoded again.
+ * the file is changed, and it is encoded again. One without a file is structs
+ * of numbers, which the engine's own mutations fit.
  */
 #include "fuzz/mutator.h"
 
 #include "model/judge.h"
-#include "property/postcopy-script.h"
 #include "model/snapshot.h"
+#include "property/postcopy-script.h"
 
 #include <string.h>
 
@@ -85,7 +86,7 @@ static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
     return size;
 }
 
-static void mutate_header(Random *r, InputHeader *header)
+static void mutate_header(Random *r, InputKind kind, InputHeader *header)
 {
     switch (random_below(r, 7)) {
     case 0:
@@ -105,7 +106,7 @@ static void mutate_header(Random *r, InputHeader *header)
         header->machine = random_below(r, 8);
         break;
     default:
-        header->flags ^= 1 << random_below(r, 5);
+        header->flags ^= 1 << random_below(r, input_kind_has_file(kind) ? 5 : 8);
         break;
     }
 }
@@ -443,7 +444,7 @@ static bool find_steps(uint8_t *data, size_t *size, size_t max_size, Steps *step
     InputHeader *header = header_of(data);
     InputPostcopy *postcopy = (InputPostcopy *)(header + 1);
 
-    header->n_blocks = CLAMP(header->n_blocks, 1, INPUT_MAX_POSTCOPY_BLOCKS);
+    header->n_blocks = CLAMP(header->n_blocks, 1, POSTCOPY_MAX_BLOCKS);
     steps->offset = sizeof(*header) + sizeof(*postcopy) + header->n_blocks * sizeof(InputBlock);
     if (steps->offset > max_size) {
         return false;
@@ -454,7 +455,7 @@ static bool find_steps(uint8_t *data, size_t *size, size_t max_size, Steps *step
     }
     steps->first = (InputPostcopyStep *)(data + steps->offset);
     steps->count = &postcopy->n_steps;
-    steps->n = MIN(MIN(postcopy->n_steps, INPUT_MAX_POSTCOPY_STEPS),
+    steps->n = MIN(MIN(postcopy->n_steps, POSTCOPY_MAX_STEPS),
                    (*size - steps->offset) / sizeof(InputPostcopyStep));
     *steps->count = (uint8_t)steps->n;
     return true;
@@ -465,8 +466,8 @@ static InputPostcopyStep random_step(Random *r)
     return (InputPostcopyStep){
         .action = (uint8_t)random_below(r, POSTCOPY_N_ACTIONS),
         .who = (uint8_t)random_below(r, 4),
-        .block = (uint8_t)random_below(r, INPUT_MAX_POSTCOPY_BLOCKS),
-        .page = (uint8_t)random_below(r, INPUT_MAX_POSTCOPY_PAGES),
+        .block = (uint8_t)random_below(r, POSTCOPY_MAX_BLOCKS),
+        .page = (uint8_t)random_below(r, POSTCOPY_MAX_PAGES),
         .value = (uint8_t)(random_below(r, 2) ? random_below(r, 4) : random_u64(r)),
         .detail = (uint8_t)(random_below(r, 2) ? random_below(r, 4) : random_u64(r)),
     };
@@ -479,7 +480,7 @@ static size_t insert_step(Random *r, const Steps *steps, size_t size, size_t max
                                  ? steps->first[random_below(r, steps->n)]
                                  : random_step(r);
 
-    if (steps->n == INPUT_MAX_POSTCOPY_STEPS || size + sizeof(step) > max_size) {
+    if (steps->n == POSTCOPY_MAX_STEPS || size + sizeof(step) > max_size) {
         return size;
     }
     memmove(steps->first + at + 1, steps->first + at, size - steps->offset - at * sizeof(step));
@@ -524,7 +525,7 @@ static void mutate_postcopy_guest(Random *r, uint8_t *data)
         header->page_bits = 10 + random_below(r, 3);
         break;
     case 3:
-        block->used.pages = 1 + random_below(r, INPUT_MAX_POSTCOPY_PAGES);
+        block->used.pages = 1 + random_below(r, POSTCOPY_MAX_PAGES);
         break;
     default:
         header->flags ^= INPUT_DIRTY_RAM;
@@ -583,7 +584,7 @@ static size_t cross_postcopy(Random *r, const uint8_t *data1, size_t size1, cons
     }
     kept = random_below(r, steps1.n + 1);
     from = random_below(r, steps2.n + 1);
-    *steps1.count = (uint8_t)MIN(kept + steps2.n - from, INPUT_MAX_POSTCOPY_STEPS);
+    *steps1.count = (uint8_t)MIN(kept + steps2.n - from, POSTCOPY_MAX_STEPS);
     from = steps2.n - (*steps1.count - MIN(kept, *steps1.count));
     at = append(out, 0, max_size, copy1, steps1.offset + kept * sizeof(InputPostcopyStep));
     from = steps2.offset + from * sizeof(InputPostcopyStep);
@@ -601,9 +602,11 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
     if (kind == INPUT_POSTCOPY) {
         size = mutate_postcopy(&r, data, size, max_size);
     } else if (random_below(&r, 16) == 0) {
-        mutate_header(&r, header_of(data));
+        mutate_header(&r, kind, header_of(data));
     } else if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
         size = mutate_choices(&r, data, size, max_size);
+    } else if (!input_kind_has_file(kind)) {
+        size = mutate_payload_bytes(&r, data, size, max_size);
     } else {
         size = mutate_with_file(&r, kind, data, size, max_size);
     }

@@ -49,12 +49,24 @@ static bool test_bit(const unsigned long *bitmap, uint64_t bit)
     return bitmap[bit / PAGES_PER_WORD] >> (bit % PAGES_PER_WORD) & 1;
 }
 
+/* @n bits from @first on that are in one word. */
+static uint64_t bits_of_word(const unsigned long *bitmap, uint64_t first, uint64_t n)
+{
+    uint64_t mask = n < PAGES_PER_WORD ? (UINT64_C(1) << n) - 1 : ~UINT64_C(0);
+
+    return bitmap[first / PAGES_PER_WORD] >> (first % PAGES_PER_WORD) & mask;
+}
+
 static SnapshotSource source_of(const RAMBlock *rb, uint64_t first_bit, uint64_t n_bits)
 {
     uint64_t set = 0;
 
-    for (uint64_t i = 0; i < n_bits; i++) {
-        set += test_bit(rb->file_bmap, first_bit + i);
+    for (uint64_t done = 0; done < n_bits;) {
+        uint64_t left = PAGES_PER_WORD - (first_bit + done) % PAGES_PER_WORD;
+        uint64_t n = MIN(left, n_bits - done);
+
+        set += (uint64_t)__builtin_popcountll(bits_of_word(rb->file_bmap, first_bit + done, n));
+        done += n;
     }
     if (set == 0) {
         return SNAPSHOT_ZERO;

@@ -8,10 +8,17 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
 
+/* The scratch of one property, in its own file. */
+typedef struct FaultMap FaultMap;
+FaultMap *fault_map_new(void);
+void fault_map_free(FaultMap *map);
+
 typedef struct PostcopyRun PostcopyRun;
+void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
 
 struct PropertyContext {
     const Subject *subject;
@@ -19,14 +26,15 @@ struct PropertyContext {
     SparseFile *file;
     SparseFile *other_file;
     Snapshot *snapshot;
+    Guest guest; /* of the case at hand */
     Judgement judgement;
+    FaultMap *fault_map;
     PropertyStats stats;
-    PostcopyRun *postcopy; /* NULL: not needed so far */
-    bool postcopy_missing; /* it cannot be had here, and that was said */
+    PostcopyRun *postcopy;    /* NULL: not needed so far */
+    bool postcopy_missing;    /* it cannot be had here, and that was said */
+    const Findings *findings; /* borrowed; NULL: none */
+    FindingMode finding_mode;
 };
-
-/* property-postcopy's part of the context. NULL is fine. */
-void postcopy_context_free(PostcopyRun *run);
 
 /* Sets @error; always false, so that a check can end with it. */
 bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
@@ -39,10 +47,11 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
 /* One case: a file, who reads it, and what is made to go wrong meanwhile. */
 typedef struct LoadCase {
     const SparseFile *file;
-    Guest guest;
-    uint8_t before; /* what small blocks hold before the load */
-    bool reload;    /* load a right file afterwards */
-    bool split;     /* load in two stages, too */
+    const Guest *guest; /* borrowed */
+    uint8_t before;     /* what small blocks hold before the load */
+    bool reload;        /* load a right file afterwards */
+    bool split;         /* load in two stages, too */
+    bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     uint64_t max_read_length;
     /* One block alone (property_header), else a whole file. */

@@ -12,8 +12,9 @@ static const char *const machine_names[] = {
 };
 
 static const char *const kind_names[] = {
-    [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",     [INPUT_LAYOUT] = "layout",
-    [INPUT_ROUND_TRIP] = "round-trip", [INPUT_POSTCOPY] = "postcopy",
+    [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",       [INPUT_LAYOUT] = "layout",
+    [INPUT_ROUND_TRIP] = "round-trip", [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
+    [INPUT_POSTCOPY] = "postcopy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -29,7 +30,7 @@ const char *input_kind_name(unsigned kind)
 /* Values of InputPages.shift below it do not shift. */
 #define LEAST_SHIFT 0xf0
 
-static uint64_t load_le(const uint8_t *bytes, unsigned n)
+uint64_t input_load_le(const uint8_t *bytes, unsigned n)
 {
     uint64_t value = 0;
 
@@ -39,8 +40,7 @@ static uint64_t load_le(const uint8_t *bytes, unsigned n)
     return value;
 }
 
-/* Copies what there is of a struct and advances; the rest reads as zero. */
-static void take(const uint8_t **data, size_t *size, void *out, size_t length)
+void input_take(const uint8_t **data, size_t *size, void *out, size_t length)
 {
     size_t n = MIN(*size, length);
 
@@ -62,7 +62,7 @@ static bool is_shifted(InputPages in)
     return in.shift >= LEAST_SHIFT;
 }
 
-static uint64_t decode_pages(InputPages in)
+uint64_t input_decode_pages(InputPages in)
 {
     return is_shifted(in) ? (uint64_t)in.pages << (in.shift - LEAST_SHIFT + 5) : in.pages;
 }
@@ -71,7 +71,7 @@ static bool encode_shifted_pages(uint64_t pages, InputPages *out)
 {
     for (unsigned shift = LEAST_SHIFT; shift <= UINT8_MAX; shift++) {
         *out = (InputPages){ pages >> (shift - LEAST_SHIFT + 5), shift };
-        if (decode_pages(*out) == pages) {
+        if (input_decode_pages(*out) == pages) {
             return true;
         }
     }
@@ -81,12 +81,12 @@ static bool encode_shifted_pages(uint64_t pages, InputPages *out)
 static bool encode_pages(uint64_t pages, InputPages *out)
 {
     *out = (InputPages){ pages, 0 };
-    return decode_pages(*out) == pages || encode_shifted_pages(pages, out);
+    return input_decode_pages(*out) == pages || encode_shifted_pages(pages, out);
 }
 
 static uint64_t decode_max(uint64_t used, InputPages extra)
 {
-    return is_shifted(extra) ? MAX(used, decode_pages(extra)) : used + extra.pages;
+    return is_shifted(extra) ? MAX(used, input_decode_pages(extra)) : used + extra.pages;
 }
 
 static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
@@ -98,7 +98,7 @@ static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
     uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
-    uint64_t used = CLAMP(decode_pages(in->used), 1, max_pages);
+    uint64_t used = CLAMP(input_decode_pages(in->used), 1, max_pages);
     uint64_t max = MIN(decode_max(used, in->extra), max_pages);
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 
@@ -120,15 +120,6 @@ static bool is_duplicate(const Guest *guest, unsigned index)
 }
 
 /* A guest never has two blocks of one name: such a block gets its index as name. */
-static void name_anew_if_needed(Guest *guest, unsigned index)
-{
-    char *idstr = guest->blocks[index].idstr;
-
-    if (idstr[0] == '\0' || is_duplicate(guest, index)) {
-        g_snprintf(idstr, sizeof(guest->blocks[index].idstr), "block%u", index);
-    }
-}
-
 static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *header,
                          unsigned n_blocks, Guest *guest)
 {
@@ -143,54 +134,18 @@ static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *
     for (unsigned i = 0; i < n_blocks; i++) {
         InputBlock block;
 
-        take(data, size, &block, sizeof(block));
+        input_take(data, size, &block, sizeof(block));
         decode_block(&block, guest->target_page_size, &guest->blocks[i]);
-        name_anew_if_needed(guest, i);
+        if (guest->blocks[i].idstr[0] == '\0' || is_duplicate(guest, i)) {
+            g_snprintf(guest->blocks[i].idstr, sizeof(guest->blocks[i].idstr), "block%u", i);
+        }
     }
-}
-
-static void decode_postcopy_block(const InputBlock *in, GuestBlock *block)
-{
-    size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
-    uint64_t used = CLAMP(in->used.pages, 1, INPUT_MAX_POSTCOPY_PAGES);
-
-    memcpy(block->idstr, in->idstr, length);
-    block->idstr[length] = '\0';
-    block->host_page_size = 4096;
-    block->used_length = used * block->host_page_size;
-    block->max_length = block->used_length + in->extra.pages % 3 * block->host_page_size;
-}
-
-static void decode_postcopy(const uint8_t **data, size_t *size, const InputHeader *header,
-                            Input *input)
-{
-    Guest *guest = &input->guest;
-    InputPostcopy postcopy;
-
-    take(data, size, &postcopy, sizeof(postcopy));
-    guest->target_page_size = UINT64_C(1)
-                              << (header->page_bits ? CLAMP(header->page_bits, 10, 12) : 12);
-    guest->n_blocks = CLAMP(header->n_blocks, 1, INPUT_MAX_POSTCOPY_BLOCKS);
-    for (unsigned i = 0; i < guest->n_blocks; i++) {
-        InputBlock block;
-
-        take(data, size, &block, sizeof(block));
-        decode_postcopy_block(&block, &guest->blocks[i]);
-        name_anew_if_needed(guest, i);
-    }
-    input->postcopy_flags = postcopy.flags;
-    input->n_threads = CLAMP(postcopy.n_threads, 1, 4);
-    input->postcopy_steps = (const InputPostcopyStep *)*data;
-    input->n_postcopy_steps =
-        MIN(MIN(postcopy.n_steps, INPUT_MAX_POSTCOPY_STEPS), *size / sizeof(InputPostcopyStep));
-    *data += input->n_postcopy_steps * sizeof(InputPostcopyStep);
-    *size -= input->n_postcopy_steps * sizeof(InputPostcopyStep);
 }
 
 static void decode_choices(const uint8_t *data, size_t size, const InputHeader *header,
                            Input *input)
 {
-    size_t generator = MIN(load_le(header->generator_size, 2), size);
+    size_t generator = MIN(input_load_le(header->generator_size, 2), size);
 
     input->generator = choices_init(data, generator);
     input->mutator = choices_init(data + generator, size - generator);
@@ -203,10 +158,10 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     if (size < 2 || data[0] != INPUT_VERSION) {
         return false;
     }
-    take(&data, &size, &header, sizeof(header));
+    input_take(&data, &size, &header, sizeof(header));
     input->kind = header.kind;
     input->flags = header.flags;
-    input->fail_read = load_le(header.fail_read, 2);
+    input->fail_read = input_load_le(header.fail_read, 2);
     input->max_read_length =
         header.max_read_bits ? UINT64_C(1) << MIN(header.max_read_bits, 20) : 0;
     switch (input->kind) {
@@ -214,21 +169,21 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
         InputRecord record;
 
         decode_guest(&data, &size, &header, 1, &input->guest);
-        take(&data, &size, &record, sizeof(record));
-        input->header_offset = load_le(record.header_offset, 8) & INT64_MAX;
-        input->used_length = load_le(record.used_length, 8);
+        input_take(&data, &size, &record, sizeof(record));
+        input->header_offset = input_load_le(record.header_offset, 8) & INT64_MAX;
+        input->used_length = input_load_le(record.used_length, 8);
         break;
     }
     case INPUT_STREAM:
         decode_guest(&data, &size, &header, clamp_blocks(header.n_blocks), &input->guest);
         break;
-    case INPUT_POSTCOPY:
-        input->guest = (Guest){ 0 };
-        decode_postcopy(&data, &size, &header, input);
-        break;
     case INPUT_LAYOUT:
     case INPUT_ROUND_TRIP:
         decode_choices(data, size, &header, input);
+        break;
+    case INPUT_FAULT_MAP:
+    case INPUT_SETUP:
+    case INPUT_POSTCOPY:
         break;
     default:
         return false;
@@ -238,26 +193,47 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     return true;
 }
 
-unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
-                         GString *log)
+static void generate(Choices *generator, uint64_t max_block_bytes, const Guest *only,
+                     Snapshot *snapshot, Guest *guest)
+{
+    snapshot_generate(generator, max_block_bytes, snapshot, guest);
+    if (only) {
+        snapshot_fit(snapshot, only);
+        guest_copy(guest, only);
+    }
+}
+
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log)
 {
     Choices generator = input->generator;
     Choices mutator = input->mutator;
     unsigned mutations = 0;
 
     if (input->kind == INPUT_HEADER || input->kind == INPUT_STREAM) {
-        *guest = input->guest;
+        guest_copy(guest, only ? only : &input->guest);
         sparse_file_decode(file, input->payload, input->payload_size);
         return 0;
     }
     if (input->kind == INPUT_LAYOUT) {
-        snapshot_generate(&generator, INPUT_MAX_BLOCK_BYTES, snapshot, guest);
+        generate(&generator, INPUT_MAX_BLOCK_BYTES, only, snapshot, guest);
         mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
     } else {
-        snapshot_generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, snapshot, guest);
+        generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, only, snapshot, guest);
     }
     snapshot_encode(snapshot, file);
     return mutations;
+}
+
+bool input_kind_has_file(unsigned kind)
+{
+    return kind >= INPUT_HEADER && kind <= INPUT_ROUND_TRIP;
+}
+
+unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
+                         GString *log)
+{
+    return input_make_file_for(input, NULL, snapshot, file, guest, log);
 }
 
 size_t input_payload_offset(const uint8_t *data, size_t size)

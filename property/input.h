@@ -7,8 +7,9 @@
  *   stream   InputHeader, n_blocks x InputBlock, sparse file
  *   layout,
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
- *   postcopy InputHeader, InputPostcopy, n_blocks x InputBlock,
- *            n_steps x InputPostcopyStep, bytes of the steps that send raw ones
+ *   fault-map    property/fault-map.h
+ *   setup        property/setup.h
+ *   postcopy     property/postcopy-script.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -30,6 +31,8 @@ typedef enum InputKind {
     INPUT_STREAM = 2,
     INPUT_LAYOUT = 3,
     INPUT_ROUND_TRIP = 4,
+    INPUT_FAULT_MAP = 5,
+    INPUT_SETUP = 7,
     INPUT_POSTCOPY = 8,
 } InputKind;
 
@@ -77,32 +80,6 @@ typedef struct InputRecord {
     uint8_t used_length[8];   /* as the block record says, bytes */
 } InputRecord;
 
-enum {
-    INPUT_POSTCOPY_PREEMPT = 1 << 0, /* there is a preempt channel */
-    INPUT_POSTCOPY_FINISH = 1 << 1,  /* at last the source sends what is missing; else it dies */
-};
-
-/* Block lengths are in host pages, 1 to INPUT_MAX_POSTCOPY_PAGES; page_bits 10 to 12. */
-typedef struct InputPostcopy {
-    uint8_t flags;       /* INPUT_POSTCOPY_* */
-    uint8_t n_steps;     /* up to INPUT_MAX_POSTCOPY_STEPS */
-    uint8_t n_threads;   /* of the guest, 1 to 4 */
-    uint8_t reserved[5]; /* written as zero, ignored */
-} InputPostcopy;
-
-/* A step of the schedule; see postcopy-script.h. */
-typedef struct InputPostcopyStep {
-    uint8_t action; /* PostcopyAction */
-    uint8_t who;    /* channel, or thread of the guest */
-    uint8_t block;
-    uint8_t page; /* host page in the block */
-    uint8_t value;
-    uint8_t detail;
-    uint8_t reserved[2]; /* written as zero, ignored */
-} InputPostcopyStep;
-
-G_STATIC_ASSERT(sizeof(InputPostcopy) == 8);
-G_STATIC_ASSERT(sizeof(InputPostcopyStep) == 8);
 G_STATIC_ASSERT(sizeof(InputHeader) == 16);
 G_STATIC_ASSERT(sizeof(InputBlock) == 32);
 G_STATIC_ASSERT(sizeof(InputRecord) == 16);
@@ -117,27 +94,20 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 /* More mutations than these hide each other. */
 #define INPUT_MAX_MUTATIONS 8
 
-#define INPUT_MAX_POSTCOPY_STEPS 64
-#define INPUT_MAX_POSTCOPY_BLOCKS 3
-#define INPUT_MAX_POSTCOPY_PAGES 8
-
 /* A decoded input. The pointers borrow from the input's bytes. */
 typedef struct Input {
     InputKind kind;
     unsigned flags;
     uint64_t fail_read;
     uint64_t max_read_length; /* bytes, 0: no limit */
-    Guest guest;              /* header, stream, postcopy */
+    Guest guest;              /* header, stream */
     uint64_t header_offset;   /* header */
     uint64_t used_length;     /* header */
-    const uint8_t *payload;   /* header, stream: serial form of the file; postcopy: raw bytes */
+    const uint8_t *payload;   /* header, stream: serial form of the file;
+                                 of kinds without a file: what follows InputHeader */
     size_t payload_size;
     Choices generator; /* layout, round-trip */
     Choices mutator;
-    unsigned postcopy_flags; /* postcopy */
-    unsigned n_threads;
-    const InputPostcopyStep *postcopy_steps;
-    unsigned n_postcopy_steps;
 } Input;
 
 /* False if @data is no input of this version; @kind is not looked at. */
@@ -154,6 +124,14 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
                          GString *log);
 
 /*
+ * The same for a reader that has one guest and no other, @only (NULL: any):
+ * *guest is that one, and a generated file is made for it. A given file is as
+ * it is given.
+ */
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log);
+
+/*
  * Encodes an input of kind stream: @guest and @file. Appends to @out. More than
  * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that
  * input_machine_name() does not know, and lengths that InputPages has not,
@@ -162,11 +140,25 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out);
 
+/* Is there a file in inputs of the kind? (If not, input_make_file() is not for them.) */
+bool input_kind_has_file(unsigned kind);
+
 /* Where the payload of @data begins; @size if it has none. */
 size_t input_payload_offset(const uint8_t *data, size_t size);
 
 /* Machine names that an input can name by index; NULL for an index beyond. */
 const char *input_machine_name(unsigned index);
+
+/*
+ * Copies what there is of a struct of @length bytes from @data and advances;
+ * the rest reads as zero.
+ */
+void input_take(const uint8_t **data, size_t *size, void *out, size_t length);
+
+uint64_t input_load_le(const uint8_t *bytes, unsigned n);
+
+/* A number of pages as InputPages has it. */
+uint64_t input_decode_pages(InputPages in);
 
 /* "header", "stream", ...; NULL for an unknown kind. */
 const char *input_kind_name(unsigned kind);

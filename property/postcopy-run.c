@@ -41,7 +41,7 @@ bool postcopy_run_broken(PostcopyRun *run, PropertyId id, const char *format, ..
 
 static const Guest *guest_of(const PostcopyRun *run)
 {
-    return &run->input->guest;
+    return &run->script->guest;
 }
 
 static const char *idstr_of(const PostcopyRun *run, unsigned block)
@@ -429,7 +429,7 @@ static bool read_return_path(PostcopyRun *run)
 /* All that had to be said was said. */
 static bool check_all_said(PostcopyRun *run)
 {
-    if (!run->pair.open || run->pair.takes_nothing || run->end != NET_RUNS) {
+    if (!run->live || !run->pair.open || run->pair.takes_nothing || run->end != NET_RUNS) {
         return true;
     }
     if (run->pair.answers->len > 0) {
@@ -965,7 +965,7 @@ static bool finish(PostcopyRun *run)
     if (run->end != NET_RUNS) {
         return true;
     }
-    if (!(run->input->postcopy_flags & INPUT_POSTCOPY_FINISH)) {
+    if (!(run->script->finish)) {
         return cancel(run);
     }
     return make_pair_fit(run) && send_missing_pages(run) && send_ends(run) &&
@@ -978,8 +978,8 @@ bool postcopy_run_steps(PostcopyRun *run)
 {
     size_t raw = 0;
 
-    for (unsigned i = 0; i < run->input->n_postcopy_steps; i++) {
-        PostcopyStep step = postcopy_script_step(run->input, i, &raw);
+    for (unsigned i = 0; i < run->script->n_steps; i++) {
+        PostcopyStep step = postcopy_script_step(run->script, i, &raw);
 
         if (!do_step(run, &step)) {
             return false;
@@ -1044,7 +1044,7 @@ void postcopy_run_clear(PostcopyRun *run)
 
 static bool give_ram(PostcopyRun *run, GError **error)
 {
-    uint8_t before = run->input->flags & INPUT_DIRTY_RAM ? 0x5a : 0;
+    uint8_t before = run->script->dirty_ram ? 0x5a : 0;
 
     if (!guest_ram_prepare(run->context->ram, guest_of(run), before, error)) {
         return false;
@@ -1055,20 +1055,20 @@ static bool give_ram(PostcopyRun *run, GError **error)
     return true;
 }
 
-static void reset(PostcopyRun *run, const Input *input)
+static void reset(PostcopyRun *run, const PostcopyScript *script)
 {
-    run->input = input;
+    run->script = script;
     run->live = true;
-    run->n_channels = input->postcopy_flags & INPUT_POSTCOPY_PREEMPT ? SUBJECT_CHANNELS : 1;
+    run->n_channels = script->preempt ? SUBJECT_CHANNELS : 1;
     run->load = (SubjectPostcopyLoad){
-        .guest = &input->guest,
+        .guest = &script->guest,
         .preempt = run->n_channels > 1,
         .section_id = POSTCOPY_SECTION_ID,
         .at_point = at_point,
         .broken = channels_broke,
         .opaque = run,
     };
-    for (unsigned block = 0; block < input->guest.n_blocks; block++) {
+    for (unsigned block = 0; block < script->guest.n_blocks; block++) {
         for (uint64_t page = 0; page < pages_of(run, block); page++) {
             NetPage *one = &run->pages[block][page];
 
@@ -1084,13 +1084,14 @@ static void reset(PostcopyRun *run, const Input *input)
     run->fault_thread_waits = false;
 }
 
-bool postcopy_run_start(PostcopyRun *run, const Input *input, bool *missing, GError **error)
+bool postcopy_run_start(PostcopyRun *run, const PostcopyScript *script, bool *missing,
+                        GError **error)
 {
     int theirs[SUBJECT_CHANNELS];
     SubjectStatus status;
 
     watchdog_begin(run->watchdog);
-    reset(run, input);
+    reset(run, script);
     if (!give_ram(run, error) || !pair_open(run, theirs, error)) {
         return false;
     }

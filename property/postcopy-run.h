@@ -15,7 +15,6 @@
 #include "property/watchdog.h"
 #include "subject/kept-thread.h"
 
-#define POSTCOPY_MAX_THREADS 4
 #define POSTCOPY_PATIENCE_S 10    /* for what has to happen */
 #define POSTCOPY_TIME_LIMIT_S 120 /* for an execution */
 
@@ -78,11 +77,11 @@ typedef struct PostcopyRun {
     NetThread threads[POSTCOPY_MAX_THREADS];
 
     /* Of one load. */
-    const Input *input;
+    const PostcopyScript *script;
     bool live; /* there is a load; else the model alone is driven */
     SubjectPostcopyLoad load;
     unsigned n_channels;
-    NetPage pages[INPUT_MAX_POSTCOPY_BLOCKS][INPUT_MAX_POSTCOPY_PAGES];
+    NetPage pages[POSTCOPY_MAX_BLOCKS][POSTCOPY_MAX_PAGES];
     NetPair pair;
     NetEnd end;
     const char *end_reason; /* NET_FAILED: part of the error */
@@ -114,7 +113,8 @@ PostcopyRun *postcopy_run_new(PropertyContext *context, GError **error);
  * Starts the load; *missing: there is no userfaultfd (@error says what helps),
  * and the model alone will be driven. False: nothing runs, @error is set.
  */
-bool postcopy_run_start(PostcopyRun *run, const Input *input, bool *missing, GError **error);
+bool postcopy_run_start(PostcopyRun *run, const PostcopyScript *script, bool *missing,
+                        GError **error);
 
 /* All steps, and then the end that the input wants. False: run->broken. */
 bool postcopy_run_steps(PostcopyRun *run);

@@ -5,16 +5,74 @@
 #include <inttypes.h>
 #include <string.h>
 
-PostcopyStep postcopy_script_step(const Input *input, unsigned index, size_t *raw)
+/* A guest never has two blocks of one name: such a block gets its index as name. */
+static void name_block(Guest *guest, unsigned index, const InputBlock *in)
 {
-    const InputPostcopyStep *in = &input->postcopy_steps[index];
-    unsigned block = in->block % input->guest.n_blocks;
+    GuestBlock *block = &guest->blocks[index];
+    bool taken = in->idstr[0] == '\0';
+
+    memcpy(block->idstr, in->idstr, CLAMP(in->idstr_length, 1, sizeof(in->idstr)));
+    for (unsigned i = 0; i < index; i++) {
+        taken |= strcmp(guest->blocks[i].idstr, block->idstr) == 0;
+    }
+    if (taken) {
+        g_snprintf(block->idstr, sizeof(block->idstr), "block%u", index);
+    }
+}
+
+static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *header,
+                         Guest *guest)
+{
+    unsigned page_bits = header->page_bits ? CLAMP(header->page_bits, 10, 12) : 12;
+
+    guest->target_page_size = UINT64_C(1) << page_bits;
+    guest->n_blocks = CLAMP(header->n_blocks, 1, POSTCOPY_MAX_BLOCKS);
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        GuestBlock *block = &guest->blocks[i];
+        InputBlock in;
+
+        input_take(data, size, &in, sizeof(in));
+        block->host_page_size = POSTCOPY_PAGE;
+        block->used_length = CLAMP(in.used.pages, 1, POSTCOPY_MAX_PAGES) * POSTCOPY_PAGE;
+        block->max_length = block->used_length + in.extra.pages % 3 * POSTCOPY_PAGE;
+        name_block(guest, i, &in);
+    }
+}
+
+bool postcopy_script_decode(const uint8_t *data, size_t size, PostcopyScript *script)
+{
+    InputPostcopy postcopy;
+    InputHeader header;
+    Input input;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_POSTCOPY) {
+        return false;
+    }
+    *script = (PostcopyScript){ .dirty_ram = input.flags & INPUT_DIRTY_RAM };
+    input_take(&data, &size, &header, sizeof(header));
+    input_take(&data, &size, &postcopy, sizeof(postcopy));
+    decode_guest(&data, &size, &header, &script->guest);
+    script->preempt = postcopy.flags & INPUT_POSTCOPY_PREEMPT;
+    script->finish = postcopy.flags & INPUT_POSTCOPY_FINISH;
+    script->n_threads = CLAMP(postcopy.n_threads, 1, POSTCOPY_MAX_THREADS);
+    script->steps = (const InputPostcopyStep *)data;
+    script->n_steps =
+        (unsigned)MIN(MIN(postcopy.n_steps, POSTCOPY_MAX_STEPS), size / sizeof(InputPostcopyStep));
+    script->raw = data + script->n_steps * sizeof(InputPostcopyStep);
+    script->raw_size = size - script->n_steps * sizeof(InputPostcopyStep);
+    return true;
+}
+
+PostcopyStep postcopy_script_step(const PostcopyScript *script, unsigned index, size_t *raw)
+{
+    const InputPostcopyStep *in = &script->steps[index];
+    unsigned block = in->block % script->guest.n_blocks;
     PostcopyStep step = {
         .action = in->action % POSTCOPY_N_ACTIONS,
-        .channel = input->postcopy_flags & INPUT_POSTCOPY_PREEMPT ? in->who % SUBJECT_CHANNELS : 0,
-        .thread = in->who % input->n_threads,
+        .channel = script->preempt ? in->who % SUBJECT_CHANNELS : 0,
+        .thread = in->who % script->n_threads,
         .block = block,
-        .page = in->page % (input->guest.blocks[block].used_length / POSTCOPY_PAGE),
+        .page = in->page % (script->guest.blocks[block].used_length / POSTCOPY_PAGE),
         .value = in->value,
         .detail = in->detail,
     };
@@ -23,8 +81,8 @@ PostcopyStep postcopy_script_step(const Input *input, unsigned index, size_t *ra
         step.channel = 0;
     }
     if (step.action == POSTCOPY_SEND_RAW) {
-        step.detail = (uint8_t)MIN(step.detail, input->payload_size - *raw);
-        step.raw = input->payload + *raw;
+        step.detail = (uint8_t)MIN(step.detail, script->raw_size - *raw);
+        step.raw = script->raw + *raw;
         *raw += step.detail;
     }
     return step;
@@ -72,9 +130,9 @@ static void append_message(GString *text, const char *idstr, const PostcopyStep 
     }
 }
 
-char *postcopy_script_describe(const Input *input, const PostcopyStep *step)
+char *postcopy_script_describe(const PostcopyScript *script, const PostcopyStep *step)
 {
-    g_autofree char *idstr = g_strescape(input->guest.blocks[step->block].idstr, NULL);
+    g_autofree char *idstr = g_strescape(script->guest.blocks[step->block].idstr, NULL);
     g_autoptr(GString) text = g_string_new(NULL);
 
     switch (step->action) {
@@ -117,6 +175,40 @@ char *postcopy_script_describe(const Input *input, const PostcopyStep *step)
         break;
     }
     return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+static void append_guest(GString *out, const Guest *guest)
+{
+    g_string_append_printf(out, "reader    page size %" PRIu64 "\n", guest->target_page_size);
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        g_autofree char *idstr = g_strescape(guest->blocks[i].idstr, NULL);
+
+        g_string_append_printf(out,
+                               "  block '%s': used_length 0x%" PRIx64 ", max_length 0x%" PRIx64
+                               "\n",
+                               idstr, guest->blocks[i].used_length, guest->blocks[i].max_length);
+    }
+}
+
+void postcopy_script_append(const uint8_t *data, size_t size, GString *out)
+{
+    PostcopyScript script;
+    size_t raw = 0;
+
+    if (!postcopy_script_decode(data, size, &script)) {
+        return;
+    }
+    append_guest(out, &script.guest);
+    g_string_append_printf(out, "channels  %s; in the end the source %s\nschedule  %u threads%s\n",
+                           script.preempt ? "main and preempt" : "main",
+                           script.finish ? "sends what is missing" : "dies", script.n_threads,
+                           script.dirty_ram ? "; guest RAM is not zero before the load" : "");
+    for (unsigned i = 0; i < script.n_steps; i++) {
+        PostcopyStep step = postcopy_script_step(&script, i, &raw);
+        g_autofree char *text = postcopy_script_describe(&script, &step);
+
+        g_string_append_printf(out, "  %2u  %s\n", i + 1, text);
+    }
 }
 
 /* Messages. */

@@ -10,8 +10,61 @@
 #include "property/input.h"
 #include "subject/postcopy.h"
 
+#define POSTCOPY_MAX_STEPS 64
+#define POSTCOPY_MAX_BLOCKS 3
+#define POSTCOPY_MAX_PAGES 8 /* host pages of a block */
+#define POSTCOPY_MAX_THREADS 4
 #define POSTCOPY_SECTION_ID 0x2a
 #define POSTCOPY_PAGE 4096 /* host page, bytes */
+
+/*
+ * The input: InputHeader (page_bits 10 to 12, n_blocks, INPUT_DIRTY_RAM),
+ * InputPostcopy, n_blocks x InputBlock (lengths in host pages), n_steps x
+ * InputPostcopyStep, bytes of the steps that send raw ones.
+ */
+enum {
+    INPUT_POSTCOPY_PREEMPT = 1 << 0, /* there is a preempt channel */
+    INPUT_POSTCOPY_FINISH = 1 << 1,  /* at last the source sends what is missing; else it dies */
+};
+
+typedef struct InputPostcopy {
+    uint8_t flags;       /* INPUT_POSTCOPY_* */
+    uint8_t n_steps;     /* up to POSTCOPY_MAX_STEPS */
+    uint8_t n_threads;   /* of the guest, 1 to POSTCOPY_MAX_THREADS */
+    uint8_t reserved[5]; /* written as zero, ignored */
+} InputPostcopy;
+
+typedef struct InputPostcopyStep {
+    uint8_t action; /* PostcopyAction */
+    uint8_t who;    /* channel, or thread of the guest */
+    uint8_t block;
+    uint8_t page; /* host page in the block */
+    uint8_t value;
+    uint8_t detail;
+    uint8_t reserved[2]; /* written as zero, ignored */
+} InputPostcopyStep;
+
+G_STATIC_ASSERT(sizeof(InputPostcopy) == 8);
+G_STATIC_ASSERT(sizeof(InputPostcopyStep) == 8);
+
+/* A decoded input; borrows from its bytes. */
+typedef struct PostcopyScript {
+    bool dirty_ram; /* RAM is not zero before the load */
+    bool preempt;
+    bool finish;
+    unsigned n_threads;
+    Guest guest;
+    const InputPostcopyStep *steps;
+    unsigned n_steps;
+    const uint8_t *raw;
+    size_t raw_size;
+} PostcopyScript;
+
+/* False: it is no input of this kind. */
+bool postcopy_script_decode(const uint8_t *data, size_t size, PostcopyScript *script);
+
+/* The whole as text, for `pagewise replay`. */
+void postcopy_script_append(const uint8_t *data, size_t size, GString *out);
 
 typedef enum PostcopyAction {
     POSTCOPY_SEND_PAGE,    /* who: channel; value: 0 zeroes, else bytes made from it; detail:
@@ -51,10 +104,10 @@ typedef struct PostcopyStep {
 } PostcopyStep;
 
 /* @raw: how many raw bytes earlier steps took; is advanced. */
-PostcopyStep postcopy_script_step(const Input *input, unsigned index, size_t *raw);
+PostcopyStep postcopy_script_step(const PostcopyScript *script, unsigned index, size_t *raw);
 
 /* One line of text, without a newline; free with g_free(). */
-char *postcopy_script_describe(const Input *input, const PostcopyStep *step);
+char *postcopy_script_describe(const PostcopyScript *script, const PostcopyStep *step);
 
 /* What the source knows of a channel when it makes a message. */
 typedef struct PostcopyComposer {

@@ -119,7 +119,7 @@ static bool check_stream_end(ParserCheck *check, SubjectStatus status, const GEr
 bool postcopy_check_parser(PostcopyRun *run, unsigned channel, const GByteArray *bytes)
 {
     g_autoptr(WireReader) reader =
-        wire_reader_new(channel ? WIRE_PREEMPT_CHANNEL : WIRE_MAIN_CHANNEL, &run->input->guest,
+        wire_reader_new(channel ? WIRE_PREEMPT_CHANNEL : WIRE_MAIN_CHANNEL, &run->script->guest,
                         POSTCOPY_SECTION_ID);
     ParserCheck check = { .run = run, .reader = reader, .bytes = bytes };
     SubjectStreamSink sink = {
@@ -131,7 +131,7 @@ bool postcopy_check_parser(PostcopyRun *run, unsigned channel, const GByteArray 
     };
     g_autoptr(GError) refusal = NULL;
     SubjectStatus status =
-        run->postcopy->parse(&run->input->guest, POSTCOPY_SECTION_ID, channel, bytes->data,
+        run->postcopy->parse(&run->script->guest, POSTCOPY_SECTION_ID, channel, bytes->data,
                              bytes->len, 1 + bytes->len % 61, &sink, &refusal);
 
     return check_stream_end(&check, status, refusal);
@@ -143,7 +143,7 @@ static bool check_page(PostcopyRun *run, unsigned block, uint64_t number, bool s
 {
     const NetPage *page = &run->pages[block][number];
     uint8_t *host = run->load.host[block] + number * POSTCOPY_PAGE;
-    const char *idstr = run->input->guest.blocks[block].idstr;
+    const char *idstr = run->script->guest.blocks[block].idstr;
     uint8_t value = 0;
     int signal = guest_access(host, false, &value);
     size_t at = 0;
@@ -178,7 +178,7 @@ static bool check_page(PostcopyRun *run, unsigned block, uint64_t number, bool s
 /* Before 6.6 there is no poison: where a page is missing all of the block is shut off. */
 static bool is_shut_off(PostcopyRun *run, unsigned block)
 {
-    uint64_t pages = run->input->guest.blocks[block].used_length / POSTCOPY_PAGE;
+    uint64_t pages = run->script->guest.blocks[block].used_length / POSTCOPY_PAGE;
 
     for (uint64_t page = 0; page < pages; page++) {
         if (run->pages[block][page].state == NET_PAGE_MISSING) {
@@ -193,7 +193,7 @@ static bool is_shut_off(PostcopyRun *run, unsigned block)
 
 static bool check_block(PostcopyRun *run, unsigned block)
 {
-    const GuestBlock *what = &run->input->guest.blocks[block];
+    const GuestBlock *what = &run->script->guest.blocks[block];
     bool shut_off = is_shut_off(run, block);
     uint64_t differs;
 
@@ -211,7 +211,7 @@ static bool check_block(PostcopyRun *run, unsigned block)
 
 static bool check_ram_of_load(PostcopyRun *run)
 {
-    for (unsigned block = 0; block < run->input->guest.n_blocks; block++) {
+    for (unsigned block = 0; block < run->script->guest.n_blocks; block++) {
         if (!check_block(run, block)) {
             return false;
         }
@@ -222,8 +222,8 @@ static bool check_ram_of_load(PostcopyRun *run)
 /* Poison is not overwritten by the next load's filling: it would be a signal. */
 static void repair_ram(const PostcopyRun *run)
 {
-    for (unsigned block = 0; block < run->input->guest.n_blocks; block++) {
-        uint64_t length = run->input->guest.blocks[block].used_length;
+    for (unsigned block = 0; block < run->script->guest.n_blocks; block++) {
+        uint64_t length = run->script->guest.blocks[block].used_length;
 
         mprotect(run->load.host[block], length, PROT_READ | PROT_WRITE);
         madvise(run->load.host[block], length, MADV_DONTNEED);
@@ -307,7 +307,7 @@ static void count_load(PostcopyRun *run)
     stats->breaks += run->breaks;
 }
 
-static bool run_load(PostcopyRun *run, const Input *input, GError **error)
+static bool run_load(PostcopyRun *run, const PostcopyScript *script, GError **error)
 {
     NetResources before = count_resources();
     g_autoptr(GError) refusal = NULL;
@@ -315,7 +315,7 @@ static bool run_load(PostcopyRun *run, const Input *input, GError **error)
     SubjectStatus status;
     bool missing;
 
-    if (!postcopy_run_start(run, input, &missing, &why)) {
+    if (!postcopy_run_start(run, script, &missing, &why)) {
         return property_broken(run->context, PROPERTY_AGREES, error, "the load is not begun: %s",
                                why->message);
     }
@@ -342,10 +342,10 @@ static bool run_load(PostcopyRun *run, const Input *input, GError **error)
 
 bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
 {
-    Input input;
+    PostcopyScript script;
     bool ok;
 
-    if (!input_decode(data, size, &input) || input.kind != INPUT_POSTCOPY) {
+    if (!postcopy_script_decode(data, size, &script)) {
         return true;
     }
     context->stats.executions++;
@@ -359,7 +359,7 @@ bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t siz
             return false;
         }
     }
-    ok = run_load(context->postcopy, &input, error);
+    ok = run_load(context->postcopy, &script, error);
     postcopy_run_clear(context->postcopy);
     return ok;
 }

@@ -9,21 +9,25 @@
 #ifndef PAGEWISE_PROPERTY_PROPERTY_H
 #define PAGEWISE_PROPERTY_PROPERTY_H
 
+#include "property/findings.h"
 #include "property/input.h"
 #include "subject/subject.h"
 
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,        /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT,   /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,         /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,    /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,    /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,     /* round-trip: save then load is the identity */
-    PROPERTY_POSTCOPY,       /* postcopy: nothing lost, nothing twice, asked for as it has to be */
-    PROPERTY_NO_SILENT_ZERO, /* no-silent-zero: what did not come never reads as zero */
-    PROPERTY_MODEL,          /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
+    PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_POSTCOPY,     /* postcopy: nothing lost, nothing twice, asked for as it has to be */
+    /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
+    PROPERTY_NO_SILENT_ZERO,
+    PROPERTY_SAFE,  /* no crash on any input */
+    PROPERTY_MODEL, /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */
@@ -47,6 +51,7 @@ typedef struct PropertyStats {
     uint64_t unsupported; /* loads that the subject cannot do */
     uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
+    uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
@@ -57,6 +62,13 @@ void property_context_free(PropertyContext *context);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PropertyContext, property_context_free)
 
 const PropertyStats *property_context_stats(const PropertyContext *context);
+
+/*
+ * From now on every case is repaired first, so that it triggers none of
+ * @findings in a load of @mode. They must outlive the context; NULL: no more.
+ */
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode);
 
 /*
  * True: the property holds, or @data is no input of the property's kind. False:
@@ -79,6 +91,9 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
                          GError **error);
 
+/* Where a fault would be served from: addresses against the model. */
+bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
 /* Pages from a source, over channels that may break (docs/postcopy-wire.md). */
 bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
@@ -86,6 +101,8 @@ typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */
     InputKind kind;
     PropertyFunction *function;
+    /* Appends an input of a kind that has no file, as text; else NULL. */
+    void (*describe)(const uint8_t *data, size_t size, GString *out);
 } Property;
 
 /* The property for inputs of @kind, or NULL. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the two halves of the subject "reference" share: reference.c loads
- * eagerly and saves, reference-lazy.c loads lazily, reference-postcopy.c over
- * a network. Nobody else includes it.
+ * What the parts of the subject "reference" share: reference.c loads eagerly
+ * and saves, reference-lazy.c loads lazily, reference-fault.c maps faults,
+ * reference-postcopy.c loads over a network. Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
@@ -13,6 +13,9 @@
 
 extern const SubjectLazy reference_lazy;
 extern const SubjectPostcopy reference_postcopy;
+
+SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *blocks,
+                                   SubjectMapping *faults, unsigned n);
 
 /* Fills the loader's state from the property's; @blocks: as many as the guest has. */
 void reference_set_up(const SubjectLoad *load, FileReader *reader, RAMBlock *blocks,

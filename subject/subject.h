@@ -10,6 +10,7 @@
 #ifndef PAGEWISE_SUBJECT_SUBJECT_H
 #define PAGEWISE_SUBJECT_SUBJECT_H
 
+#include "model/fault.h"
 #include "model/guest.h"
 #include "model/sparse-file.h"
 
@@ -19,7 +20,20 @@ typedef enum SubjectStatus {
     SUBJECT_ACCEPTED,
     SUBJECT_REFUSED,     /* error is set */
     SUBJECT_UNSUPPORTED, /* this subject cannot do that; nothing was touched */
+    SUBJECT_FAILED,      /* it neither accepted nor refused: error is a SUBJECT_ERROR */
 } SubjectStatus;
+
+/* How a subject in a process of its own can fail. */
+typedef enum SubjectErrorCode {
+    SUBJECT_ERROR_CRASH,   /* it ended by a signal, or with a wrong status */
+    SUBJECT_ERROR_HANG,    /* no end within the limits of time */
+    SUBJECT_ERROR_BLOW_UP, /* over the limit of memory */
+    SUBJECT_ERROR_WEDGED,  /* it waits for ever, and answers no more */
+    SUBJECT_ERROR_BROKEN,  /* it could not be run: nothing is said of the file */
+} SubjectErrorCode;
+
+#define SUBJECT_ERROR subject_error_quark()
+GQuark subject_error_quark(void);
 
 typedef enum SubjectStages {
     SUBJECT_WHOLE,   /* as the loader does it by itself */
@@ -57,7 +71,10 @@ typedef struct SubjectCost {
     uint64_t max_read_length;
 } SubjectCost;
 
+typedef struct Subject Subject;
+
 typedef struct SubjectLoad {
+    const Subject *subject; /* whose load it is; may be the head of a greater struct */
     const SparseFile *file;
     const Guest *guest;
     SubjectStages stages;
@@ -68,14 +85,29 @@ typedef struct SubjectLoad {
     uint64_t used_length;
 } SubjectLoad;
 
+/* Where would a fault at an address be served from? (The property "maps".) */
+typedef struct SubjectMapping {
+    uint64_t address; /* host address */
+    /* Filled by the subject. */
+    SubjectStatus status; /* SUBJECT_REFUSED: no page of guest RAM that is loaded lazily */
+    FaultAnswer answer;   /* if accepted; with FAULT_ZERO the file offset does not matter */
+    GError *error;        /* if refused; freed by the property */
+} SubjectMapping;
+
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
 /* Network postcopy, subject/postcopy.h. */
 typedef struct SubjectPostcopy SubjectPostcopy;
 
-typedef struct Subject {
+struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
+
+    /*
+     * The one guest that it has, whose RAM is zero before each load; NULL: any
+     * guest. Inputs that choose one are made to fit.
+     */
+    const Guest *guest;
 
     /* Loads a whole file. */
     SubjectStatus (*load_file)(SubjectLoad *load, GError **error);
@@ -91,15 +123,26 @@ typedef struct Subject {
                           SparseFile *out, GError **error);
 
     /*
+     * Maps @n addresses, by blocks as the header stage leaves them: host,
+     * used_length, in_file, pages_offset and file_bmap. Pure: nothing is read,
+     * and guest RAM is not there. Returns SUBJECT_UNSUPPORTED or ACCEPTED.
+     */
+    SubjectStatus (*map_faults)(const Guest *guest, const SubjectBlock *blocks,
+                                SubjectMapping *faults, unsigned n);
+
+    /*
      * Do its messages name block, field, offset and rule? (The property
      * clean-reject asks for that only where this is true.)
      */
     bool errors_name_rules;
 
+    /* Does it go on to device state (rule T4), and may refuse a file for that? */
+    bool reads_devices;
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 
     const SubjectPostcopy *postcopy; /* NULL: it takes no pages from a source */
-} Subject;
+};
 
 /* This project's own loader, loader/. */
 const Subject *subject_reference(void);

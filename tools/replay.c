@@ -8,7 +8,6 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
-#include "property/postcopy-script.h"
 #include "property/property.h"
 #include "tools/listing.h"
 
@@ -40,7 +39,7 @@ typedef struct Case {
     Guest guest;
     Snapshot *snapshot; /* NULL: the file was given byte by byte */
     GString *mutations;
-    SparseFile *file; /* NULL: the input is about no file */
+    SparseFile *file;
     Judgement judgement;
 } Case;
 
@@ -48,7 +47,7 @@ static void case_clear(Case *c)
 {
     g_clear_pointer(&c->snapshot, snapshot_free);
     g_string_free(c->mutations, TRUE);
-    g_clear_pointer(&c->file, sparse_file_free);
+    sparse_file_free(c->file);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Case, case_clear)
@@ -74,12 +73,9 @@ static void judge(Case *c)
 /* Makes the file that the input is about, and judges it. */
 static void case_init(Case *c, const Input *input)
 {
-    *c = (Case){ .input = *input, .mutations = g_string_new(NULL), .guest = input->guest };
-    if (input->kind != INPUT_POSTCOPY) {
-        c->file = sparse_file_new();
-        make_file(c);
-        judge(c);
-    }
+    *c = (Case){ .input = *input, .mutations = g_string_new(NULL), .file = sparse_file_new() };
+    make_file(c);
+    judge(c);
 }
 
 static void append_input(GString *out, const Input *input)
@@ -157,44 +153,10 @@ static void append_file(GString *out, const Case *c)
     listing_append_tail(out, &c->judgement);
 }
 
-static void append_schedule(GString *out, const Input *input)
-{
-    size_t raw = 0;
-
-    g_string_append_printf(out, "channels  %s; in the end the source %s\nschedule  %u threads\n",
-                           input->postcopy_flags & INPUT_POSTCOPY_PREEMPT ? "main and preempt"
-                                                                          : "main",
-                           input->postcopy_flags & INPUT_POSTCOPY_FINISH ? "sends what is missing"
-                                                                         : "dies",
-                           input->n_threads);
-    for (unsigned i = 0; i < input->n_postcopy_steps; i++) {
-        PostcopyStep step = postcopy_script_step(input, i, &raw);
-        g_autofree char *text = postcopy_script_describe(input, &step);
-
-        g_string_append_printf(out, "  %2u  %s\n", i + 1, text);
-    }
-}
-
-static void print_postcopy(const char *path, const Case *c)
-{
-    g_autoptr(GString) out = g_string_new(NULL);
-
-    g_string_append_printf(out, "%s\n", path);
-    append_input(out, &c->input);
-    append_reader(out, &c->guest);
-    append_schedule(out, &c->input);
-    fputs(out->str, stdout);
-    fflush(stdout);
-}
-
 static void print_case(const char *path, const Case *c)
 {
     g_autoptr(GString) out = g_string_new(NULL);
 
-    if (c->input.kind == INPUT_POSTCOPY) {
-        print_postcopy(path, c);
-        return;
-    }
     g_string_append_printf(out, "%s\n", path);
     append_input(out, &c->input);
     append_reader(out, &c->guest);
@@ -268,19 +230,45 @@ static bool decode(const uint8_t *data, size_t size, Input *input, GError **erro
     return false;
 }
 
-/* @in_folder: one line, if all is well. */
-static int replay_input(const char *path, const Input *input, const uint8_t *data, size_t size,
-                        bool in_folder, bool text_only)
+/* An input without a file: its property tells what it is about. */
+static void print_described(const char *path, const Input *input, const uint8_t *data, size_t size,
+                            bool in_folder, bool text_only)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    if (in_folder) {
+        g_string_append_printf(out, "%s: %s%s", path, input_kind_name(input->kind),
+                               text_only ? "\n" : ", ");
+    } else {
+        g_string_append_printf(out, "%s\ninput     kind %s\n", path, input_kind_name(input->kind));
+        property_for_kind(input->kind)->describe(data, size, out);
+    }
+    fputs(out->str, stdout);
+    fflush(stdout);
+}
+
+static void print_with_file(const char *path, const Input *input, bool in_folder, bool text_only)
 {
     g_auto(Case) c;
 
     case_init(&c, input);
     if (in_folder) {
-        printf("%s: %s%s%s%s", path, input_kind_name(input->kind), c.file ? ", " : "",
-               c.file ? verdict_name(c.judgement.verdict) : "", text_only ? "\n" : ", ");
+        printf("%s: %s, %s%s", path, input_kind_name(input->kind),
+               verdict_name(c.judgement.verdict), text_only ? "\n" : ", ");
         fflush(stdout);
     } else {
         print_case(path, &c);
+    }
+}
+
+/* @in_folder: one line, if all is well. */
+static int replay_input(const char *path, const Input *input, const uint8_t *data, size_t size,
+                        bool in_folder, bool text_only)
+{
+    if (input_kind_has_file(input->kind)) {
+        print_with_file(path, input, in_folder, text_only);
+    } else {
+        print_described(path, input, data, size, in_folder, text_only);
     }
     return text_only ? STATUS_OK : run_property(input, data, size);
 }

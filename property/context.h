@@ -16,6 +16,10 @@ typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
 void fault_map_free(FaultMap *map);
 
+typedef struct SetupRun SetupRun;
+SetupRun *setup_run_new(void);
+void setup_run_free(SetupRun *run);
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -24,6 +28,7 @@ struct PropertyContext {
     Snapshot *snapshot;
     Judgement judgement;
     FaultMap *fault_map;
+    SetupRun *setup_run;
     PropertyStats stats;
 };
 

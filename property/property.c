@@ -5,6 +5,7 @@
  */
 #include "property/context.h"
 #include "property/fault-map.h"
+#include "property/setup.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -20,6 +21,7 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -29,6 +31,7 @@ static const Property properties[] = {
     { "layout", INPUT_LAYOUT, property_layout, NULL },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -58,6 +61,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
     context->fault_map = fault_map_new();
+    context->setup_run = setup_run_new();
     return context;
 }
 
@@ -68,6 +72,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
+    setup_run_free(context->setup_run);
     g_free(context);
 }
 

@@ -22,6 +22,7 @@ typedef enum PropertyId {
     PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
     PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SETUP_UNDO,   /* setup-undo: what was taken is given back, whatever fails */
     PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
@@ -79,6 +80,9 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
 
 /* Where a fault would be served from: addresses against the model. */
 bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
+/* Set-up and tear-down in which calls fail, and a second one in which none does. */
+bool property_setup(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */

@@ -4,3 +4,6 @@ foreach(thing uffd postcopy-ram snapshot-load)
                      LABELS uffd TIMEOUT 300)
   set_property(TEST test-${thing} APPEND PROPERTY ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0")
 endforeach()
+
+pagewise_unit_test(test-setup-undo SOURCES broken-setup.c DEPENDS property LABELS uffd TIMEOUT 300)
+set_property(TEST test-setup-undo APPEND PROPERTY ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0")

@@ -370,9 +370,20 @@ static void discard_pages(MigrationIncomingState *mis, RAMBlock *rb, uint64_t pa
     wake(mis, rb, page, end - page);
 }
 
+/*
+ * Of a shared file MADV_REMOVE drops the bytes, and leaves the poison of an
+ * earlier load that failed: MADV_DONTNEED takes that away. (Kernels before 5.18
+ * have it not for hugetlb memory, EINVAL; nor have they poison.)
+ */
 static int drop_memory(const UffdOps *ops, const RAMBlock *rb, ram_addr_t offset, uint64_t length)
 {
-    return ops->advise(ops, rb->host + offset, length, rb->shared ? MADV_REMOVE : MADV_DONTNEED);
+    int result = rb->shared ? ops->advise(ops, rb->host + offset, length, MADV_REMOVE) : 0;
+
+    if (result < 0) {
+        return result;
+    }
+    result = ops->advise(ops, rb->host + offset, length, MADV_DONTNEED);
+    return rb->shared && result == -EINVAL ? 0 : result;
 }
 
 static bool refuse_block(GError **error, const RAMBlock *rb, const char *what, int result)

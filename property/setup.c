@@ -42,6 +42,7 @@ struct SetupRun {
     /* Guest RAM is kept from input to input. */
     SetupMemory memory[INPUT_MAX_BLOCKS][INPUT_N_MEMORIES];
     int map_fd;   /* the file, for mapping; -1: not yet made */
+    bool touches; /* running() does */
     bool said_no; /* that there is no userfaultfd here */
     bool ran;     /* running() was called */
 };
@@ -184,12 +185,15 @@ static bool make_map(SetupRun *run, const SparseFile *file, GError **error)
     return sparse_file_to_fd(file, run->map_fd, error);
 }
 
-/* What a guest does: it touches RAM while it is loaded. */
+/*
+ * What a guest does: it touches RAM while it is loaded. Where something fails
+ * meanwhile it would rightly get a signal.
+ */
 static void touch_ram(SubjectSetup *setup)
 {
     SetupRun *run = setup->opaque;
 
-    for (unsigned i = 0; i < run->guest.n_blocks; i++) {
+    for (unsigned i = 0; run->touches && i < run->guest.n_blocks; i++) {
         const volatile uint8_t *host = setup->load.blocks[i].host;
 
         (void)host[0];
@@ -236,6 +240,7 @@ static SubjectStatus run_once(PropertyContext *context, SetupRun *run, bool with
         memcpy(run->meter.failures, run->c.failures, sizeof(run->meter.failures));
     }
     run->ran = false;
+    run->touches = !with_failures;
     run->setup.n_kept = 0;
     run->setup.stale = NULL;
     run->setup.load.cost = (SubjectCost){
@@ -406,8 +411,8 @@ static bool check_first(PropertyContext *context, SetupRun *run, GError **error)
     bool holds = check_outcome(context, run, status, refusal, error) &&
                  check_given_back(context, run, refusal, error);
 
-    if (run->setup.n_kept > 0 || run->meter.failed[METERED_PLACE] > 0) {
-        /* Poisoned pages, memory shut off or still registered: take fresh RAM. */
+    if (run->setup.n_kept > 0 || run->meter.calls[METERED_PROTECT] > 0) {
+        /* Memory that is shut off or still registered: take fresh RAM. */
         drop_ram(run);
         for (unsigned i = 0; i < run->guest.n_blocks && holds; i++) {
             holds = give_ram(run, i, error);

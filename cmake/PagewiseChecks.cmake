@@ -65,6 +65,43 @@ else()
   pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
 endif()
 
+# The known findings in QEMU, run on the configured binary and tree. A tree's
+# subject sets PAGEWISE_TREE_REPLAY (the replay program of its target for inputs
+# of kind stream) and PAGEWISE_TREE_VERSION.
+if(TARGET finding-case)
+  find_program(PAGEWISE_qemu qemu-system-x86_64)
+  mark_as_advanced(PAGEWISE_qemu)
+  set(findings_command ${Python3_EXECUTABLE} ${scripts}/findings.py)
+  set(findings_run ${findings_command} run --source ${PROJECT_SOURCE_DIR}
+      --build ${PROJECT_BINARY_DIR})
+  if(QEMU_BINARY)
+    list(APPEND findings_run --qemu ${QEMU_BINARY})
+  elseif(PAGEWISE_qemu)
+    list(APPEND findings_run --qemu ${PAGEWISE_qemu})
+  endif()
+  get_property(tree_replay GLOBAL PROPERTY PAGEWISE_TREE_REPLAY)
+  get_property(tree_version GLOBAL PROPERTY PAGEWISE_TREE_VERSION)
+  set(findings_depends finding-case)
+  if(tree_replay)
+    list(APPEND findings_run --tree-replay $<TARGET_FILE:${tree_replay}>
+         --tree-version ${tree_version})
+    list(APPEND findings_depends ${tree_replay})
+  endif()
+  pagewise_command(findings DEPENDS ${findings_depends}
+    COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
+  pagewise_command(findings-doc COMMAND ${findings_command} doc --source ${PROJECT_SOURCE_DIR})
+  add_test(NAME findings-doc
+    COMMAND ${findings_command} doc --check --source ${PROJECT_SOURCE_DIR})
+  pagewise_test_properties(findings-doc 60 build)
+  add_test(NAME findings
+    COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
+  pagewise_test_properties(findings 300 qemu)
+  add_test(NAME test-findings-runner
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/test_findings.py --source ${PROJECT_SOURCE_DIR}
+            --build ${PROJECT_BINARY_DIR})
+  pagewise_test_properties(test-findings-runner 120 build)
+endif()
+
 # The tools of clang's own version first: profile formats differ.
 string(REGEX MATCH "^[0-9]+" clang_major "${CMAKE_C_COMPILER_VERSION}")
 foreach(tool llvm-cov llvm-profdata clang-format clang-tidy)

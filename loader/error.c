@@ -71,7 +71,7 @@ static void G_GNUC_PRINTF(6, 0)
     finish(Message *message, GError **error, MappedRamErrorCode code, const char *rule, FieldAt at,
            const char *format, va_list arguments)
 {
-    append(message, " at file offset 0x%" PRIx64 ": ", at.offset);
+    append(message, " at %s offset 0x%" PRIx64 ": ", at.stream ? at.stream : "file", at.offset);
     append_va(message, format, arguments);
     if (rule) {
         append(message, " (rule %s)", rule);

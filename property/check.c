@@ -22,9 +22,9 @@
 void judge_case(PropertyContext *context, const LoadCase *c)
 {
     if (c->one_block) {
-        judge_block(c->file, &c->guest, c->header_offset, c->used_length, &context->judgement);
+        judge_block(c->file, c->guest, c->header_offset, c->used_length, &context->judgement);
     } else {
-        judge_file(c->file, &c->guest, &context->judgement);
+        judge_file(c->file, c->guest, &context->judgement);
     }
 }
 
@@ -62,14 +62,14 @@ bool file_is_too_large(const SparseFile *file)
 
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
 {
-    uint64_t max_pages = max_pages_of_case(&c->guest);
+    uint64_t max_pages = max_pages_of_case(c->guest);
     uint64_t pages = 0;
 
     /* To clear pages a reader has to look at them all. */
-    if (c->guest.clear_pages && has_large_block(&c->guest)) {
+    if (c->guest->clear_pages && has_large_block(c->guest)) {
         return true;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         pages += count_pages(&context->judgement, i, max_pages + 1);
     }
     return pages > max_pages;
@@ -92,10 +92,10 @@ static uint64_t guest_pages(const Guest *guest)
  */
 static SubjectCost cost_limits(const LoadCase *c)
 {
-    uint64_t pages = guest_pages(&c->guest);
-    uint64_t loaded = MIN(pages, max_pages_of_case(&c->guest));
+    uint64_t pages = guest_pages(c->guest);
+    uint64_t loaded = MIN(pages, max_pages_of_case(c->guest));
     uint64_t data = sparse_file_data_bytes(c->file);
-    uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest.target_page_size;
+    uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest->target_page_size;
     SubjectCost cost = {
         .max_bytes = bytes,
         .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
@@ -129,7 +129,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                           const AllocMeter *meter, GError **error)
 {
     const SubjectCost *cost = &load->cost;
-    uint64_t max_allocated = FREE_BYTES + guest_pages(&c->guest) / 2;
+    uint64_t max_allocated = FREE_BYTES + guest_pages(c->guest) / 2;
 
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {
         return property_broken(context, PROPERTY_BOUNDED, error,
@@ -143,7 +143,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
         return property_broken(context, PROPERTY_BOUNDED, error,
                                "the load allocated %" PRIu64 " bytes in %" PRIu64 " requests; the "
                                "guest's %" PRIu64 " pages justify at most %" PRIu64,
-                               meter->bytes, meter->calls, guest_pages(&c->guest), max_allocated);
+                               meter->bytes, meter->calls, guest_pages(c->guest), max_allocated);
     }
     return true;
 }
@@ -200,6 +200,11 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                "reported success",
                                load->cost.fail_read);
     }
+    if (status == SUBJECT_REFUSED && context->subject->reads_devices &&
+        context->judgement.has_devices) {
+        /* What device state it ought to accept is not said anywhere. */
+        return true;
+    }
     if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
@@ -215,13 +220,17 @@ static RuleId rule_in_message(const char *message)
     static const char opening[] = "(rule ";
     const char *start = g_strrstr(message, opening);
     const char *end = start ? strchr(start, ')') : NULL;
-    g_autofree char *name = NULL;
+    char name[8];
 
     if (!end || end[1] != '\0') {
         return RULE__MAX;
     }
     start += strlen(opening);
-    name = g_strndup(start, end - start);
+    if (end - start >= (ptrdiff_t)sizeof(name)) {
+        return RULE__MAX;
+    }
+    memcpy(name, start, end - start);
+    name[end - start] = '\0';
     return rule_by_name(name);
 }
 
@@ -387,10 +396,10 @@ static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *l
         load->blocks[0].host = guest_ram_forbidden(context->ram, error);
         return load->blocks[0].host;
     }
-    if (!guest_ram_prepare(context->ram, &c->guest, c->before, error)) {
+    if (!guest_ram_prepare(context->ram, c->guest, c->before, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         load->blocks[i].host = guest_ram_host(context->ram, i);
     }
     return true;
@@ -403,13 +412,28 @@ static void free_result(SubjectLoad *load)
     }
 }
 
+/* The subject gave no answer: which property does that break? */
+static bool check_answered(PropertyContext *context, GError **failure, GError **error)
+{
+    PropertyId id = PROPERTY_BOUNDED;
+
+    if (!g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_BROKEN)) {
+        id = g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_CRASH) ? PROPERTY_SAFE : id;
+        property_broken(context, id, error, "%s", (*failure)->message);
+        return false;
+    }
+    g_propagate_error(error, g_steal_pointer(failure));
+    return false;
+}
+
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error)
 {
     AllocMeter meter = { 0 };
     SubjectLoad load = {
+        .subject = context->subject,
         .file = c->file,
-        .guest = &c->guest,
+        .guest = c->guest,
         .stages = stages,
         .cost = cost_limits(c),
         .header_offset = c->header_offset,
@@ -423,9 +447,12 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
     }
     status = run_subject(context, c, &load, &meter, refusal);
     if (stages != SUBJECT_HEADERS) {
-        guest_ram_survey(context->ram, c->guest.n_blocks);
+        guest_ram_survey(context->ram, c->guest->n_blocks);
     }
     *accepted = status == SUBJECT_ACCEPTED;
+    if (status == SUBJECT_FAILED) {
+        return check_answered(context, refusal, error);
+    }
     if (status == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
         return true;
@@ -462,10 +489,15 @@ static bool check_reload(PropertyContext *context, GError **error)
     static const uint8_t simplest[1] = { 0 };
     g_autoptr(GError) refusal = NULL;
     Choices choices = choices_init(simplest, sizeof(simplest));
-    LoadCase c = { .file = context->other_file };
+    Guest guest;
+    LoadCase c = { .file = context->other_file, .guest = &guest };
     bool accepted;
 
-    snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &c.guest);
+    snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &guest);
+    if (context->subject->guest) {
+        guest_copy(&guest, context->subject->guest);
+        snapshot_fit(context->snapshot, &guest);
+    }
     snapshot_encode(context->snapshot, context->other_file);
     judge_case(context, &c);
     if (!check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error)) {

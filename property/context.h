@@ -8,6 +8,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
 
@@ -26,10 +27,13 @@ struct PropertyContext {
     SparseFile *file;
     SparseFile *other_file;
     Snapshot *snapshot;
+    Guest guest; /* of the case at hand */
     Judgement judgement;
     FaultMap *fault_map;
     SetupRun *setup_run;
     PropertyStats stats;
+    const Findings *findings; /* borrowed; NULL: none */
+    FindingMode finding_mode;
 };
 
 /* Sets @error; always false, so that a check can end with it. */
@@ -43,10 +47,11 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
 /* One case: a file, who reads it, and what is made to go wrong meanwhile. */
 typedef struct LoadCase {
     const SparseFile *file;
-    Guest guest;
+    const Guest *guest; /* borrowed */
     uint8_t before; /* what small blocks hold before the load */
     bool reload;    /* load a right file afterwards */
     bool split;     /* load in two stages, too */
+    bool repaired;  /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     uint64_t max_read_length;
     /* One block alone (property_header), else a whole file. */

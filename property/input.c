@@ -191,23 +191,33 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     return true;
 }
 
-unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
-                         GString *log)
+static void generate(Choices *generator, uint64_t max_block_bytes, const Guest *only,
+                     Snapshot *snapshot, Guest *guest)
+{
+    snapshot_generate(generator, max_block_bytes, snapshot, guest);
+    if (only) {
+        snapshot_fit(snapshot, only);
+        guest_copy(guest, only);
+    }
+}
+
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log)
 {
     Choices generator = input->generator;
     Choices mutator = input->mutator;
     unsigned mutations = 0;
 
     if (input->kind == INPUT_HEADER || input->kind == INPUT_STREAM) {
-        *guest = input->guest;
+        guest_copy(guest, only ? only : &input->guest);
         sparse_file_decode(file, input->payload, input->payload_size);
         return 0;
     }
     if (input->kind == INPUT_LAYOUT) {
-        snapshot_generate(&generator, INPUT_MAX_BLOCK_BYTES, snapshot, guest);
+        generate(&generator, INPUT_MAX_BLOCK_BYTES, only, snapshot, guest);
         mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
     } else {
-        snapshot_generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, snapshot, guest);
+        generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, only, snapshot, guest);
     }
     snapshot_encode(snapshot, file);
     return mutations;
@@ -216,6 +226,12 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
 bool input_kind_has_file(unsigned kind)
 {
     return kind >= INPUT_HEADER && kind <= INPUT_ROUND_TRIP;
+}
+
+unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
+                         GString *log)
+{
+    return input_make_file_for(input, NULL, snapshot, file, guest, log);
 }
 
 size_t input_payload_offset(const uint8_t *data, size_t size)

@@ -122,6 +122,14 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
                          GString *log);
 
 /*
+ * The same for a reader that has one guest and no other, @only (NULL: any):
+ * *guest is that one, and a generated file is made for it. A given file is as
+ * it is given.
+ */
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log);
+
+/*
  * Encodes an input of kind stream: @guest and @file. Appends to @out. More than
  * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that
  * input_machine_name() does not know, and lengths that InputPages has not,

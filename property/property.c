@@ -22,6 +22,7 @@ static const char *const id_names[] = {
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
     [PROPERTY_SETUP_UNDO] = "setup-undo",
+    [PROPERTY_SAFE] = "safe",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -81,6 +82,13 @@ const PropertyStats *property_context_stats(const PropertyContext *context)
     return &context->stats;
 }
 
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode)
+{
+    context->findings = findings;
+    context->finding_mode = mode;
+}
+
 static bool set_broken(const PropertyContext *context, PropertyId id, GError **error,
                        const char *block, const char *format, va_list args)
 {
@@ -120,6 +128,7 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
 {
     LoadCase c = {
         .file = context->file,
+        .guest = &context->guest,
         .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
@@ -130,17 +139,41 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
         .used_length = input->used_length,
     };
 
-    *mutations = input_make_file(input, context->snapshot, context->file, &c.guest, NULL);
+    *mutations = input_make_file_for(input, context->subject->guest, context->snapshot,
+                                     context->file, &context->guest, NULL);
+    if (context->subject->guest) {
+        c.before = 0;
+    }
     return c;
 }
 
+/* Past what is known: c->file must be context->file. */
+static void repair_case(PropertyContext *context, LoadCase *c)
+{
+    FindingLoad load = {
+        .file = context->file,
+        .guest = &context->guest,
+        .mode = context->finding_mode,
+        .one_block = c->one_block,
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+    };
+
+    if (context->findings) {
+        c->repaired = findings_repair(context->findings, &load, NULL) > 0;
+        context->stats.repaired += c->repaired;
+        c->used_length = load.used_length;
+    }
+}
+
 /* Judges; true if the case is one to go on with. */
-static bool begin_case(PropertyContext *context, const LoadCase *c)
+static bool begin_case(PropertyContext *context, LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
     context->stats.executions++;
     if (!too_large) {
+        repair_case(context, c);
         judge_case(context, c);
         too_large = case_is_too_large(context, c);
     }
@@ -161,6 +194,7 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
+    repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
     return check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error);
@@ -204,7 +238,8 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     return !begin_case(context, &c) ||
-           ((mutations || check_generator(context, error)) && check_case(context, &c, error));
+           ((mutations || c.repaired || check_generator(context, error)) &&
+            check_case(context, &c, error));
 }
 
 /* Is every byte that @a has also in @b? */
@@ -278,8 +313,8 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        blocks[i].used_length = c->guest.blocks[i].used_length;
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        blocks[i].used_length = c->guest->blocks[i].used_length;
     }
     return check_ram(context, judgement, blocks, error);
 }
@@ -288,19 +323,19 @@ static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    const char *machine = c->guest.machine[0] ? c->guest.machine : "none";
+    const char *machine = c->guest->machine[0] ? c->guest->machine : "none";
 
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         blocks[i].host = guest_ram_host(context->ram, i);
     }
-    if (context->subject->save(&c->guest, blocks, machine, context->other_file, error) !=
+    if (context->subject->save(c->guest, blocks, machine, context->other_file, error) !=
         SUBJECT_ACCEPTED) {
         g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
         return false;
     }
     c->file = context->other_file;
     return load_again(context, c, first, error) &&
-           check_describe(context, context->other_file, &c->guest, error);
+           check_describe(context, context->other_file, c->guest, error);
 }
 
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -318,10 +353,10 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
     /* Everything is to be accepted, and what is not in the file to be zero. */
     c.before = 0;
     c.fail_read = 0;
-    if (!begin_case(context, &c)) {
+    if (!begin_case(context, &c) || c.repaired) {
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
-           check_describe(context, context->file, &c.guest, error) &&
+           check_describe(context, context->file, c.guest, error) &&
            (!context->subject->save || save_and_load(context, &c, error));
 }

@@ -9,6 +9,7 @@
 #ifndef PAGEWISE_PROPERTY_PROPERTY_H
 #define PAGEWISE_PROPERTY_PROPERTY_H
 
+#include "property/findings.h"
 #include "property/input.h"
 #include "subject/subject.h"
 
@@ -23,6 +24,7 @@ typedef enum PropertyId {
     PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
     PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
     PROPERTY_SETUP_UNDO,   /* setup-undo: what was taken is given back, whatever fails */
+    PROPERTY_SAFE,         /* no crash on any input */
     PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
@@ -46,6 +48,7 @@ typedef struct PropertyStats {
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
+    uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
@@ -56,6 +59,13 @@ void property_context_free(PropertyContext *context);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PropertyContext, property_context_free)
 
 const PropertyStats *property_context_stats(const PropertyContext *context);
+
+/*
+ * From now on every case is repaired first, so that it triggers none of
+ * @findings in a load of @mode. They must outlive the context; NULL: no more.
+ */
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode);
 
 /*
  * True: the property holds, or @data is no input of the property's kind. False:

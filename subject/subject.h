@@ -20,7 +20,20 @@ typedef enum SubjectStatus {
     SUBJECT_ACCEPTED,
     SUBJECT_REFUSED,     /* error is set */
     SUBJECT_UNSUPPORTED, /* this subject cannot do that; nothing was touched */
+    SUBJECT_FAILED,      /* it neither accepted nor refused: error is a SUBJECT_ERROR */
 } SubjectStatus;
+
+/* How a subject in a process of its own can fail. */
+typedef enum SubjectErrorCode {
+    SUBJECT_ERROR_CRASH,   /* it ended by a signal, or with a wrong status */
+    SUBJECT_ERROR_HANG,    /* no end within the limits of time */
+    SUBJECT_ERROR_BLOW_UP, /* over the limit of memory */
+    SUBJECT_ERROR_WEDGED,  /* it waits for ever, and answers no more */
+    SUBJECT_ERROR_BROKEN,  /* it could not be run: nothing is said of the file */
+} SubjectErrorCode;
+
+#define SUBJECT_ERROR subject_error_quark()
+GQuark subject_error_quark(void);
 
 typedef enum SubjectStages {
     SUBJECT_WHOLE,   /* as the loader does it by itself */
@@ -58,7 +71,10 @@ typedef struct SubjectCost {
     uint64_t max_read_length;
 } SubjectCost;
 
+typedef struct Subject Subject;
+
 typedef struct SubjectLoad {
+    const Subject *subject; /* whose load it is; may be the head of a greater struct */
     const SparseFile *file;
     const Guest *guest;
     SubjectStages stages;
@@ -84,8 +100,14 @@ typedef struct SubjectSetup SubjectSetup;
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
-typedef struct Subject {
+struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
+
+    /*
+     * The one guest that it has, whose RAM is zero before each load; NULL: any
+     * guest. Inputs that choose one are made to fit.
+     */
+    const Guest *guest;
 
     /* Loads a whole file. */
     SubjectStatus (*load_file)(SubjectLoad *load, GError **error);
@@ -120,8 +142,11 @@ typedef struct Subject {
      */
     bool errors_name_rules;
 
+    /* Does it go on to device state (rule T4), and may refuse a file for that? */
+    bool reads_devices;
+
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
-} Subject;
+};
 
 /* This project's own loader, loader/. */
 const Subject *subject_reference(void);

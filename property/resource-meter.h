@@ -7,7 +7,7 @@
  * The linker's --wrap sends every such call of this program's own code here,
  * whichever subject it is of; what a shared library calls inside itself is not
  * seen. The account is exact and costs next to nothing; what it cannot see,
- * process_resources() does, slowly.
+ * count_resources() does, slowly.
  */
 #ifndef PAGEWISE_PROPERTY_RESOURCE_METER_H
 #define PAGEWISE_PROPERTY_RESOURCE_METER_H
@@ -81,13 +81,13 @@ char *resource_meter_describe_held(const ResourceMeter *meter);
 void resource_meter_release(ResourceMeter *meter);
 
 /* What this process has of what may leak, as the kernel says: /proc. */
-typedef struct ProcessResources {
+typedef struct Resources {
     unsigned descriptors;
     unsigned threads;
     unsigned mappings; /* of memory files; registered; kept from children */
-} ProcessResources;
+} Resources;
 
 /* Takes milliseconds. */
-ProcessResources process_resources(void);
+Resources count_resources(void);
 
 #endif

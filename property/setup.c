@@ -423,13 +423,13 @@ static bool check_first(PropertyContext *context, SetupRun *run, GError **error)
 }
 
 /* Threads that were joined may be listed for a moment more. */
-static bool check_process(PropertyContext *context, ProcessResources before, GError **error)
+static bool check_process(PropertyContext *context, Resources before, GError **error)
 {
-    ProcessResources now = process_resources();
+    Resources now = count_resources();
 
     for (unsigned i = 0; i < 1000 && now.threads != before.threads; i++) {
         g_usleep(1000);
-        now = process_resources();
+        now = count_resources();
     }
     if (memcmp(&now, &before, sizeof(now)) == 0) {
         return true;
@@ -444,10 +444,10 @@ static bool check_process(PropertyContext *context, ProcessResources before, GEr
 static bool run_both(PropertyContext *context, SetupRun *run, GError **error)
 {
     bool count = context->stats.executions % COUNT_EACH == 1;
-    ProcessResources before;
+    Resources before;
 
     if (count) {
-        before = process_resources();
+        before = count_resources();
     }
     return check_first(context, run, error) && check_second(context, run, error) &&
            (!count || check_process(context, before, error));

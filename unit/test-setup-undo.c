@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BOUND_SECONDS 120
+#define BOUND_SECONDS 280
 #define MAX_CALLS 200 /* of one set-up and its end: more than there are */
 
 typedef struct SetupInput {

@@ -366,6 +366,17 @@ void findings_free(Findings *findings)
     g_free(findings);
 }
 
+void findings_keep(Findings *findings, unsigned outcomes)
+{
+    for (unsigned i = findings->list->len; i-- > 0;) {
+        const Finding *finding = g_ptr_array_index(findings->list, i);
+
+        if (!(finding->outcomes & outcomes)) {
+            g_ptr_array_remove_index(findings->list, i);
+        }
+    }
+}
+
 unsigned findings_count(const Findings *findings)
 {
     return findings->list->len;

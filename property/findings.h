@@ -92,6 +92,9 @@ Findings *findings_none(void);
 void findings_free(Findings *findings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Findings, findings_free)
 
+/* Leaves those alone of which an outcome is in @outcomes, a set of 1 << FindingOutcome. */
+void findings_keep(Findings *findings, unsigned outcomes);
+
 unsigned findings_count(const Findings *findings);
 const Finding *findings_get(const Findings *findings, unsigned index);
 /* NULL if there is none of this id. */

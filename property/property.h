@@ -16,16 +16,17 @@
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
-    PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
-    PROPERTY_SETUP_UNDO,   /* setup-undo: what was taken is given back, whatever fails */
-    PROPERTY_SAFE,         /* no crash on any input */
-    PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_BOUNDED,              /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT,         /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,               /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,          /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
+    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SETUP_UNDO,           /* setup-undo: what was taken is given back, always */
+    PROPERTY_SAFE,                 /* no crash on any input */
+    PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
+    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */

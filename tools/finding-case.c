@@ -10,8 +10,8 @@
  *         of each block, in order: max_length bytes, and used_length as it is now
  *     finding-case repair REGISTRY ID FILE    the repaired file; prints the repairs
  *
- * Exit status: 0; 1: compare: RAM is not what the model says, or the file had
- * to be refused; 2: trouble.
+ * Exit status: 0; 3: compare: RAM is not what the model says, or the file had
+ * to be refused; else: trouble.
  */
 #include "model/judge.h"
 #include "property/findings.h"
@@ -26,8 +26,8 @@
 
 enum {
     STATUS_OK = 0,
-    STATUS_DIFFERENT = 1,
     STATUS_TROUBLE = 2,
+    STATUS_DIFFERENT = 3, /* not 1: that is how a sanitizer ends a program */
 };
 
 typedef struct Case {
@@ -42,8 +42,8 @@ typedef struct Case {
 static void case_clear(Case *c)
 {
     g_clear_pointer(&c->findings, findings_free);
-    snapshot_free(c->snapshot);
-    sparse_file_free(c->file);
+    g_clear_pointer(&c->snapshot, snapshot_free);
+    g_clear_pointer(&c->file, sparse_file_free);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Case, case_clear)

@@ -181,4 +181,5 @@ void touch_at_unregister(void *opaque, LazyPoint point, LazyThread thread, RAMBl
 
 /* SIGUSR1 interrupts what it hits, and does nothing else. */
 void let_sigusr1_interrupt(void);
+
 #endif

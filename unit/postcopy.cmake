@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 pagewise_unit_test(test-page-stream DEPENDS loader)
+pagewise_unit_test(test-postcopy-wire DEPENDS model)
+target_compile_definitions(test-postcopy-wire PRIVATE PAGEWISE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 pagewise_unit_test(test-postcopy-net
   SOURCES bounded.c postcopy-source.c lazy-support.c loader-support.c
   DEPENDS loader resource-meter

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
-# coverage, bench, format-check and tidy. To be included after all rooms.
+# afl-fuzz, oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
@@ -110,6 +110,22 @@ if(TARGET finding-case)
     COMMAND ${Python3_EXECUTABLE} ${scripts}/test_findings.py --source ${PROJECT_SOURCE_DIR}
             --build ${PROJECT_BINARY_DIR})
   pagewise_test_properties(test-findings-runner 120 build)
+endif()
+
+if(PAGEWISE_FUZZER STREQUAL "afl" AND fuzz_targets)
+  pagewise_command(afl-fuzz DEPENDS ${fuzz_targets}
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/afl.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+else()
+  pagewise_command_unavailable(afl-fuzz "this build has no AFL++; use the preset afl")
+endif()
+
+if(fuzz_targets)
+  pagewise_command(oss-fuzz-check
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/oss_fuzz_check.py --source ${PROJECT_SOURCE_DIR}
+            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${fuzz_targets})
+else()
+  pagewise_command_unavailable(oss-fuzz-check "there is no fuzz target")
 endif()
 
 # The tools of clang's own version first: profile formats differ.

@@ -146,7 +146,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                                cost->reads, cost->bytes_read, sparse_file_size(c->file),
                                sparse_file_data_bytes(c->file), cost->max_reads, cost->max_bytes);
     }
-    if (meter->bytes > max_allocated) {
+    if (!context->subject->is_process && meter->bytes > max_allocated) {
         return property_broken(context, PROPERTY_BOUNDED, error,
                                "the load allocated %" PRIu64 " bytes in %" PRIu64 " requests; the "
                                "guest's %" PRIu64 " pages justify at most %" PRIu64,
@@ -424,8 +424,8 @@ bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
               CaseLoad *run, GError **error)
 {
     run->load = (SubjectLoad){
-        .file = c->file,
         .subject = context->subject,
+        .file = c->file,
         .guest = c->guest,
         .stages = stages,
         .cost = cost_limits(context, c),

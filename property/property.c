@@ -19,9 +19,9 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
-    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MAPS] = "maps",
     [PROPERTY_SAFE] = "safe",
+    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
 };
 

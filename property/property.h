@@ -22,6 +22,8 @@ typedef enum PropertyId {
     PROPERTY_EAGER_MODEL,          /* eager=model: every byte of guest RAM is the model's */
     PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
+    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
     PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
     PROPERTY_SAFE,                 /* no crash on any input */

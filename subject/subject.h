@@ -159,14 +159,17 @@ struct Subject {
      */
     bool errors_name_rules;
 
+    /* Does it go on to device state (rule T4), and may refuse a file for that? */
+    bool reads_devices;
+
     /* Bytes that may be read in vain whenever the stream jumps; its buffer's size. */
     uint64_t read_ahead;
 
     /* Does it take a short read as an end of file (and refuse)? */
     bool refuses_short_reads;
 
-    /* Does it go on to device state (rule T4), and may refuse a file for that? */
-    bool reads_devices;
+    /* Does it load in a process of its own? Then what we allocate is none of its cost. */
+    bool is_process;
 
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
 };

@@ -25,8 +25,6 @@ typedef enum PropertyId {
     PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
     PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
-    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
-    PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 

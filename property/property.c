@@ -157,7 +157,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
     FindingLoad load = {
         .file = context->file,
         .guest = &context->guest,
-        .mode = context->finding_mode,
+        .mode = c->axes.multifd_channels ? FINDING_MODE_MULTIFD : context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,

@@ -173,6 +173,7 @@ struct Subject {
 
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
+
     /* Bytes that may be read in vain whenever the stream jumps; its buffer's size. */
     uint64_t read_ahead;
 

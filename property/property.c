@@ -5,6 +5,7 @@
  */
 #include "property/context.h"
 #include "property/fault-map.h"
+#include "property/postcopy-script.h"
 #include "property/setup.h"
 
 #include <inttypes.h>
@@ -21,6 +22,8 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_POSTCOPY] = "postcopy",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
     [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
@@ -33,6 +36,7 @@ static const Property properties[] = {
     { "layout", INPUT_LAYOUT, property_layout, NULL },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
     { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
 
@@ -74,6 +78,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
+    postcopy_context_free(context->postcopy);
     setup_run_free(context->setup_run);
     g_free(context);
 }
@@ -162,7 +167,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
     FindingLoad load = {
         .file = context->file,
         .guest = &context->guest,
-        .mode = context->finding_mode,
+        .mode = c->axes.multifd_channels ? FINDING_MODE_MULTIFD : context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,

@@ -150,6 +150,7 @@ const Subject *subject_reference(void)
         .set_up = reference_set_up_lazily,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
+        .postcopy = &reference_postcopy,
     };
 
     return &reference;

@@ -121,6 +121,9 @@ typedef struct SubjectSetup SubjectSetup;
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
+/* Network postcopy, subject/postcopy.h. */
+typedef struct SubjectPostcopy SubjectPostcopy;
+
 struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
     /* Of what is under test, "10.0.13"; NULL: this project's own. */
@@ -170,6 +173,7 @@ struct Subject {
 
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
+
     /* Bytes that may be read in vain whenever the stream jumps; its buffer's size. */
     uint64_t read_ahead;
 
@@ -180,6 +184,8 @@ struct Subject {
     bool is_process;
 
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
+
+    const SubjectPostcopy *postcopy; /* NULL: it takes no pages from a source */
 };
 
 /* This project's own loader, loader/. */

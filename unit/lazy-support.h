@@ -11,24 +11,13 @@
 
 #include "loader/snapshot-load.h"
 #include "property/resource-meter.h"
+#include "unit/bounded.h"
 #include "unit/loader-support.h"
 
 #include <stdio.h>
 
 /* Where a page begins, bytes. */
 #define AT(page) ((uint64_t)(page)*TEST_PAGE)
-
-/* Returns false, with a message, from a check that returns bool. */
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);              \
-            return false;                                                                          \
-        }                                                                                          \
-    } while (0)
-
-/* Skips the test, loudly, where there is no userfaultfd. */
-void require_uffd(void);
 
 /* Waits a little: a thread that was joined may be listed for a moment more. */
 bool resources_are(Resources wanted);
@@ -192,21 +181,5 @@ void touch_at_unregister(void *opaque, LazyPoint point, LazyThread thread, RAMBl
 
 /* SIGUSR1 interrupts what it hits, and does nothing else. */
 void let_sigusr1_interrupt(void);
-
-/* In a child that SIGKILL ends in the end; fails the cmocka test if it returns false. */
-void run_bounded(bool (*body)(void));
-
-/* The cmocka test @name: skipped without userfaultfd, else the bodies, bounded. */
-#define BOUNDED_TEST(name, ...)                                                                    \
-    static void name(void **state)                                                                 \
-    {                                                                                              \
-        static bool (*const bodies[])(void) = { __VA_ARGS__ };                                     \
-                                                                                                   \
-        (void)state;                                                                               \
-        require_uffd();                                                                            \
-        for (unsigned i = 0; i < G_N_ELEMENTS(bodies); i++) {                                      \
-            run_bounded(bodies[i]);                                                                \
-        }                                                                                          \
-    }
 
 #endif

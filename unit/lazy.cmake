@@ -6,7 +6,7 @@ set(tsan_options TSAN_OPTIONS=atexit_sleep_ms=0:ignore_noninstrumented_modules=1
 
 foreach(thing uffd postcopy-ram lazy-table snapshot-load snapshot-errors snapshot-races
               snapshot-discard)
-  pagewise_unit_test(test-${thing} SOURCES lazy-support.c loader-support.c
+  pagewise_unit_test(test-${thing} SOURCES bounded.c lazy-support.c loader-support.c
                      DEPENDS loader resource-meter
                      LABELS uffd TIMEOUT 600)
   set_property(TEST test-${thing} APPEND PROPERTY ENVIRONMENT "${tsan_options}")

@@ -47,6 +47,12 @@ get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
 pagewise_command(check DEPENDS ${programs}
   COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
 
+# Threads race differently each time: what flakes at all flakes here. Not in
+# parallel: a test that only fails beside others would not say why.
+pagewise_command(stress DEPENDS ${programs}
+  COMMAND ${CMAKE_CTEST_COMMAND} --test-dir ${PROJECT_BINARY_DIR} -L uffd --output-on-failure
+          --no-tests=error --repeat until-fail:${STRESS_RUNS})
+
 # Targets of another subject start from the same corpora, which they leave alone.
 set(targets_run)
 set(targets_merge)

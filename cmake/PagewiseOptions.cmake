@@ -12,6 +12,7 @@ set(PAGEWISE_SANITIZE "address,undefined" CACHE STRING
 option(PAGEWISE_COVERAGE "Measure clang's source-based coverage" OFF)
 option(PAGEWISE_WERROR "Warnings are errors" ON)
 set(FUZZ_SECONDS 60 CACHE STRING "Seconds that 'ninja fuzz' gives each target")
+set(STRESS_RUNS 100 CACHE STRING "How often 'ninja stress' runs each test of lazy loading")
 
 set(QEMU_SRC "" CACHE PATH "A QEMU source tree, whose loader is fuzzed as well")
 set(QEMU_BASE "" CACHE STRING

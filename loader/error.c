@@ -7,7 +7,16 @@
 
 #include <string.h>
 
-G_DEFINE_QUARK(mapped - ram - error - quark, mapped_ram_error)
+/* Not G_DEFINE_QUARK: two threads of a lazy load may fail at once. */
+GQuark mapped_ram_error_quark(void)
+{
+    static gsize quark;
+
+    if (g_once_init_enter(&quark)) {
+        g_once_init_leave(&quark, g_quark_from_static_string("mapped-ram-error-quark"));
+    }
+    return (GQuark)quark;
+}
 
 /* Longer than any: two names of 255 bytes, escaped, and a line of text. */
 #define MESSAGE_SIZE 4096

@@ -28,7 +28,8 @@ struct SnapshotLoad {
     int map_fd;                  /* borrowed; -1: none */
     uint8_t *map;                /* NULL: none */
     size_t map_length;
-    uint64_t map_needed; /* end of the last page copied from the mapping; atomic */
+    pthread_mutex_t map_lock; /* to raise map_needed */
+    uint64_t map_needed;      /* end of the last page copied from the mapping; atomic */
     bool have_eager_thread;
     pthread_t eager_thread;
     uint64_t last_fault; /* address of the page, 0: seen; atomic; of the eager thread */
@@ -193,9 +194,10 @@ static bool mapping_reaches(SnapshotLoad *self, uint64_t end)
         (uint64_t)status.st_size < end) {
         return false;
     }
-    while (needed < end && !__atomic_compare_exchange_n(&self->map_needed, &needed, end, true,
-                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-        /* needed is what it is now */
+    if (needed < end) {
+        pthread_mutex_lock(&self->map_lock);
+        __atomic_store_n(&self->map_needed, MAX(self->map_needed, end), __ATOMIC_RELAXED);
+        pthread_mutex_unlock(&self->map_lock);
     }
     return true;
 }
@@ -532,6 +534,7 @@ static void snapshot_load_free(SnapshotLoad *self)
         munmap(self->map, self->map_length);
     }
     g_clear_error(&self->first_error);
+    pthread_mutex_destroy(&self->map_lock);
     pthread_mutex_destroy(&self->error_lock);
     self->mis->page_fault_opaque = NULL;
     self->mis->fault_thread_failed = NULL;
@@ -577,6 +580,7 @@ SnapshotLoad *snapshot_load_start(MigrationIncomingState *mis, const SnapshotLoa
     self = g_new0(SnapshotLoad, 1);
     self->mis = mis;
     self->map_fd = options->map_fd;
+    pthread_mutex_init(&self->map_lock, NULL);
     pthread_mutex_init(&self->error_lock, NULL);
     if (!start_lazy_part(self, options->eager_thread, error)) {
         snapshot_load_free(self);

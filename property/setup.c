@@ -248,7 +248,10 @@ static SubjectStatus run_once(PropertyContext *context, SetupRun *run, bool with
         .max_bytes = UINT64_MAX,
         .fail_read = with_failures ? run->c.fail_read : 0,
     };
-    fill_ram(run);
+    if (with_failures) {
+        /* Not over the poison of a load that failed. */
+        fill_ram(run);
+    }
     alloc_meter_start(&allocations);
     resource_meter_start(&run->meter);
     status = context->subject->set_up(&run->setup, refusal);

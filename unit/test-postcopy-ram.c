@@ -581,6 +581,35 @@ static bool body_copy_fails(void)
            fails_with(script_copy_eagain_for_ever, SIGBUS, false, NULL);
 }
 
+/* The fault's message, and then nothing but errors. */
+static ssize_t read_once(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length)
+{
+    return next_call(ops) == 0 ? uffd_ops_real()->read(ops, uffd, messages, length) : -EIO;
+}
+
+/*
+ * The fault thread waits for an event that keeps its COPY from succeeding, and
+ * is the only one to read it: where it cannot, it must not wait for ever.
+ */
+static bool body_no_events_while_it_waits(void)
+{
+    Guest guest;
+
+    guest_init(&guest);
+    guest.mis.remove_events = true;
+    guest.ops.copy = copy_eagain;
+    guest.ops.read = read_once;
+    guest.ops.nap = no_nap;
+    CHECK(set_up(&guest));
+    CHECK(touch_gives(&guest, 3, SIGBUS));
+    CHECK(uffd_cleanup_incoming(&guest.mis, NULL));
+    CHECK(touch_gives(&guest, 3, SIGBUS));
+    guest_destroy(&guest);
+    return true;
+}
+
+BOUNDED_TEST(test_events_that_cannot_be_read, body_no_events_while_it_waits)
+
 /* ESRCH, or EAGAIN without end (after about 10 s, which this table skips). */
 BOUNDED_TEST(test_copy_fails, body_copy_fails)
 
@@ -741,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_duplicate_messages),
         cmocka_unit_test(test_copy_eagain),
         cmocka_unit_test(test_fault_thread_that_has_to_leave),
+        cmocka_unit_test(test_events_that_cannot_be_read),
         cmocka_unit_test(test_copy_fails),
         cmocka_unit_test(test_kernel_without_poison),
         cmocka_unit_test(test_unknown_messages),

@@ -215,6 +215,44 @@ static bool body_fault_thread_dies(void)
 
 BOUNDED_TEST(test_fault_thread_has_to_leave, body_fault_thread_dies)
 
+static int copy_enomem(const UffdOps *ops, int uffd, struct uffdio_copy *copy)
+{
+    (void)ops;
+    (void)uffd;
+    copy->copy = -ENOMEM;
+    return -ENOMEM;
+}
+
+/*
+ * The kernel has no page to give, whatever the source is: no second try by
+ * reading, which would only hide what is wrong.
+ */
+static bool copy_fails(bool mapped)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    UffdOps ops = *uffd_ops_real();
+    SnapshotLoad *load;
+
+    what.bits = BITS_ALL;
+    what.mapped = mapped;
+    guest = lazy_guest_new(&what);
+    ops.copy = copy_enomem;
+    guest->mis.uffd_ops = &ops;
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    snapshot_load_wait(load);
+    CHECK(page_gives(guest, 0, SIGBUS) && page_gives(guest, 66, SIGBUS));
+    return ends_with_error(load, "cannot be placed: Cannot allocate memory");
+}
+
+static bool body_copy_fails(void)
+{
+    return copy_fails(false) && copy_fails(true);
+}
+
+BOUNDED_TEST(test_copy_fails, body_copy_fails)
+
 /* A system call on a poisoned page: EFAULT, not zeroes. */
 static bool body_syscall_on_poison(void)
 {
@@ -334,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_file_truncated_beside_the_load),
         cmocka_unit_test(test_io_error),
         cmocka_unit_test(test_fault_thread_has_to_leave),
+        cmocka_unit_test(test_copy_fails),
         cmocka_unit_test(test_system_calls_on_poison),
         cmocka_unit_test(test_poison_does_not_outlive_its_load),
         cmocka_unit_test(test_stale_message_after_poison),

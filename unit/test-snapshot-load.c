@@ -212,6 +212,42 @@ static bool body_nobody(void)
 
 BOUNDED_TEST(test_unprivileged, body_nobody)
 
+/*
+ * A block that the file leaves out (rule X2) is left alone: were it registered,
+ * what it holds would be dropped, and read as zero.
+ */
+static bool body_block_left_out(void)
+{
+    g_autoptr(TestFile) file = test_file_new(NULL, true);
+    SnapshotLoadOptions options = { .map_fd = -1 };
+    MigrationIncomingState mis = { .target_page_size = TEST_PAGE, .x_ignore_shared = true };
+    RAMBlock blocks[2];
+    MemoryReader reader;
+    SnapshotLoad *load;
+
+    test_file_put_start(file, "none", AT(5));
+    test_file_put_record(file, "ram", AT(3), 5);
+    test_file_put_ignored(file, "shared", AT(2));
+    test_file_put_end(file);
+    memory_reader_init(&reader, file);
+    test_block_init(&blocks[0], "ram", AT(3), AT(3));
+    test_block_init(&blocks[1], "shared", AT(2), AT(2));
+    mis.reader = &reader.reader;
+    mis.blocks = blocks;
+    mis.n_blocks = 2;
+    load = snapshot_load_start(&mis, &options, NULL, NULL);
+    CHECK(load && !blocks[1].registered);
+    CHECK(blocks[1].host[0] == TEST_CANARY && blocks[1].host[AT(2) - 1] == TEST_CANARY);
+    CHECK(snapshot_load_end(load, NULL));
+    CHECK(blocks[0].host[0] == test_page_byte("ram", 0) && blocks[0].host[AT(1)] == 0);
+    CHECK(blocks[1].host[0] == TEST_CANARY && blocks[1].host[AT(2) - 1] == TEST_CANARY);
+    test_block_destroy(&blocks[0]);
+    test_block_destroy(&blocks[1]);
+    return true;
+}
+
+BOUNDED_TEST(test_block_that_is_left_out, body_block_left_out)
+
 /* The same blocks again: nothing is left over from the load before. */
 static bool body_again_and_again(void)
 {
@@ -243,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_ram_of_another_userfaultfd),
         cmocka_unit_test(test_unprivileged),
+        cmocka_unit_test(test_block_that_is_left_out),
         cmocka_unit_test(test_again_and_again),
     };
 

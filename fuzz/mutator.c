@@ -88,7 +88,7 @@ static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
 
 static void mutate_header(Random *r, InputKind kind, InputHeader *header)
 {
-    switch (random_below(r, 7)) {
+    switch (random_below(r, 9)) {
     case 0:
         header->fail_read[0] = random_below(r, 2) ? random_below(r, 16) : 0;
         header->fail_read[1] = 0;
@@ -104,6 +104,13 @@ static void mutate_header(Random *r, InputKind kind, InputHeader *header)
         break;
     case 4:
         header->machine = random_below(r, 8);
+        break;
+    case 5:
+        header->axes ^= 1 << random_below(r, 3);
+        break;
+    case 6:
+        header->cut = random_below(r, 2) ? random_below(r, 256) : 0;
+        header->before = random_below(r, 2) ? random_below(r, 256) : 0;
         break;
     default:
         header->flags ^= 1 << random_below(r, input_kind_has_file(kind) ? 5 : 8);

@@ -8,6 +8,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/alloc-meter.h"
 #include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
@@ -53,7 +54,10 @@ typedef struct LoadCase {
     bool split;         /* load in two stages, too */
     bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
+    bool fail_for_ever;
+    uint8_t cut; /* in 256ths of the file's size, at fail_read; 0: not */
     uint64_t max_read_length;
+    SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */
     bool one_block;
     uint64_t header_offset;
@@ -68,6 +72,28 @@ bool file_is_too_large(const SparseFile *file);
 
 /* Would loading it take more than one execution may? Needs judge_case(). */
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
+
+/* One load of a case by the context's subject, and what it cost. */
+typedef struct CaseLoad {
+    SubjectLoad load;
+    SubjectStatus status;
+    GError *refusal; /* the subject's, or NULL */
+    AllocMeter meter;
+} CaseLoad;
+
+void case_load_clear(CaseLoad *run);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CaseLoad, case_load_clear)
+
+/*
+ * Prepares guest RAM and runs the subject on the case; checks nothing. @log:
+ * see SubjectCost.log. False: there is no memory for guest RAM.
+ */
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error);
+
+/* Decodes an input of any of the kinds that load a file, repairs it, and judges it. False: it is
+   none of them, or too large. */
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c);
 
 /*
  * Prepares guest RAM, runs the subject on the case, and checks bounded,

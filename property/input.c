@@ -161,6 +161,9 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     input_take(&data, &size, &header, sizeof(header));
     input->kind = header.kind;
     input->flags = header.flags;
+    input->axes = header.axes;
+    input->cut = header.cut;
+    input->before = header.before;
     input->fail_read = input_load_le(header.fail_read, 2);
     input->max_read_length =
         header.max_read_bits ? UINT64_C(1) << MIN(header.max_read_bits, 20) : 0;

@@ -44,6 +44,13 @@ enum {
     INPUT_SPLIT = 1 << 4,           /* stream, layout: also load in two stages, and compare */
 };
 
+/* How a file is read, not what is in it: a subject may not have all of them. */
+enum {
+    INPUT_AXIS_REAL_FILE = 1 << 0,     /* by the kernel, from a real file */
+    INPUT_AXIS_MULTIFD = 1 << 1,       /* pages by threads */
+    INPUT_AXIS_FAIL_FOR_EVER = 1 << 2, /* fail_read, and every read behind it */
+};
+
 typedef struct InputHeader {
     uint8_t version;           /* INPUT_VERSION */
     uint8_t kind;              /* InputKind */
@@ -54,7 +61,10 @@ typedef struct InputHeader {
     uint8_t fail_read[2];      /* this read fails with EIO; 0: none */
     uint8_t max_read_bits;     /* reads give at most 2^n bytes; 0: no limit */
     uint8_t generator_size[2]; /* layout: bytes of choices for the generator */
-    uint8_t reserved[5];       /* written as zero, ignored */
+    uint8_t axes;              /* INPUT_AXIS_* */
+    uint8_t cut;         /* at read fail_read the file is cut to cut/256 of its size; 0: not */
+    uint8_t before;      /* what guest RAM holds before the load; 0: as the flags say */
+    uint8_t reserved[2]; /* written as zero, ignored */
 } InputHeader;
 
 /*
@@ -98,6 +108,9 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 typedef struct Input {
     InputKind kind;
     unsigned flags;
+    unsigned axes;
+    uint8_t cut;
+    uint8_t before;
     uint64_t fail_read;
     uint64_t max_read_length; /* bytes, 0: no limit */
     Guest guest;              /* header, stream */

@@ -307,7 +307,7 @@ static void count_load(PostcopyRun *run)
     stats->breaks += run->breaks;
 }
 
-static bool run_load(PostcopyRun *run, const PostcopyScript *script, GError **error)
+static bool run_postcopy(PostcopyRun *run, const PostcopyScript *script, GError **error)
 {
     NetResources before = count_resources();
     g_autoptr(GError) refusal = NULL;
@@ -359,7 +359,7 @@ bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t siz
             return false;
         }
     }
-    ok = run_load(context->postcopy, &script, error);
+    ok = run_postcopy(context->postcopy, &script, error);
     postcopy_run_clear(context->postcopy);
     return ok;
 }

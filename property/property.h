@@ -16,18 +16,18 @@
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
-    PROPERTY_MAPS,         /* maps: an address leads to its page, bits and file offset */
-    PROPERTY_POSTCOPY,     /* postcopy: nothing lost, nothing twice, asked for as it has to be */
-    /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
-    PROPERTY_NO_SILENT_ZERO,
-    PROPERTY_SAFE,  /* no crash on any input */
-    PROPERTY_MODEL, /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_BOUNDED,              /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT,         /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,               /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,          /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
+    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_POSTCOPY,             /* postcopy: nothing lost or twice, asked for as it has to be */
+    PROPERTY_NO_SILENT_ZERO,       /* no zeroes and no endless sleep in place of data */
+    PROPERTY_SAFE,                 /* no crash on any input */
+    PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
+    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */

@@ -34,6 +34,7 @@ struct ForkServer {
     int file;
     int log; /* the children's stderr */
     pid_t child;
+    int status;      /* of a child that ended by itself */
     bool child_runs; /* its end was not reported yet */
     int64_t cpu_us;
 };
@@ -166,6 +167,11 @@ int fork_server_file(const ForkServer *server)
     return server->file;
 }
 
+int fork_server_status(const ForkServer *server)
+{
+    return server->status;
+}
+
 pid_t fork_server_pid(const ForkServer *server)
 {
     return qemu_process_pid(server->qemu);
@@ -232,6 +238,7 @@ static QemuLoadOutcome ended(ForkServer *server, const ForkMessage *message, GEr
     QemuLoadOutcome outcome = qemu_load_status_outcome(message->status);
 
     server->child_runs = false;
+    server->status = message->status;
     server->cpu_us += message->user_us + message->system_us;
     g_set_error(error, QEMU_ERROR, QEMU_ERROR_DIED, "QEMU ended with %s; its log: %s", status, log);
     return outcome;
@@ -297,6 +304,7 @@ QemuLoadOutcome fork_server_load(ForkServer *server, GError **error)
         return QEMU_LOAD_UNABLE;
     }
     server->child = message.pid;
+    server->status = 0;
     server->child_runs = true;
     return watch(server, &nothing, error);
 }

@@ -57,6 +57,9 @@ QemuLoadOutcome fork_server_load(ForkServer *server, GError **error);
  */
 char *fork_server_log(const ForkServer *server);
 
+/* The status with which the last load's child ended by itself; 0 if it did not. */
+int fork_server_status(const ForkServer *server);
+
 /* QEMU itself. */
 pid_t fork_server_pid(const ForkServer *server);
 

@@ -22,6 +22,7 @@ struct QemuSubject {
     ForkServer *server; /* NULL if fresh */
     int file;           /* fresh: the file to load */
     QemuLoadOutcome outcome;
+    int status;
     char *log;
 };
 
@@ -76,6 +77,7 @@ static QemuLoadOutcome load_in_child(QemuSubject *self, SubjectLoad *load, GErro
         fork_server_release(self->server);
     }
     self->log = fork_server_log(self->server);
+    self->status = fork_server_status(self->server);
     return self->outcome;
 }
 
@@ -109,6 +111,7 @@ static QemuLoadOutcome load_in_fresh(QemuSubject *self, SubjectLoad *load, GErro
         copy_ram(self, qemu_process_pid(qemu), load, error);
     }
     self->log = qemu ? qemu_process_log(qemu) : NULL;
+    self->status = qemu && qemu_process_wait(qemu, 0) ? qemu_process_wait(qemu, 0)->status : 0;
     return self->outcome;
 }
 
@@ -116,14 +119,13 @@ static SubjectStatus load_file(SubjectLoad *load, GError **error)
 {
     QemuSubject *self = (QemuSubject *)load->subject;
     GError *cause = NULL;
-    int file = self->server ? fork_server_file(self->server) : self->file;
 
     if (load->stages != SUBJECT_WHOLE) {
         return SUBJECT_UNSUPPORTED;
     }
     g_clear_pointer(&self->log, g_free);
     self->outcome = QEMU_LOAD_UNABLE;
-    if (sparse_file_to_fd(load->file, file, &cause)) {
+    if (sparse_file_to_fd(load->file, qemu_subject_file(self), &cause)) {
         self->server ? load_in_child(self, load, &cause) : load_in_fresh(self, load, &cause);
     }
     return self->outcome == QEMU_LOAD_COMPLETED ? SUBJECT_ACCEPTED : failed(self, cause, error);
@@ -171,6 +173,7 @@ QemuSubject *qemu_subject_new(const QemuBinary *binary, const QemuSubjectConfig 
         .guest = qemu_guest_describe(self->guest),
         .load_file = load_file,
         .reads_devices = true,
+        .is_process = true,
     };
     return g_steal_pointer(&self);
 }
@@ -197,6 +200,21 @@ const Subject *qemu_subject_get(const QemuSubject *self)
 QemuLoadOutcome qemu_subject_outcome(const QemuSubject *self)
 {
     return self->outcome;
+}
+
+int qemu_subject_status(const QemuSubject *self)
+{
+    return self->status;
+}
+
+const QemuGuest *qemu_subject_guest(const QemuSubject *self)
+{
+    return self->guest;
+}
+
+int qemu_subject_file(const QemuSubject *self)
+{
+    return self->server ? fork_server_file(self->server) : self->file;
 }
 
 const char *qemu_subject_log(const QemuSubject *self)

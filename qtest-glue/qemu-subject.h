@@ -39,6 +39,15 @@ const Subject *qemu_subject_get(const QemuSubject *subject);
 /* How the last load ended. */
 QemuLoadOutcome qemu_subject_outcome(const QemuSubject *subject);
 
+/* The status with which QEMU ended, as of waitpid(); 0 if it did not. */
+int qemu_subject_status(const QemuSubject *subject);
+
+/* The guest, its RAM as the last load left it until the next one; borrowed. */
+const QemuGuest *qemu_subject_guest(const QemuSubject *subject);
+
+/* The last file that was loaded; borrowed. */
+int qemu_subject_file(const QemuSubject *subject);
+
 /* What QEMU itself wrote to its log in the last load. Borrowed. */
 const char *qemu_subject_log(const QemuSubject *subject);
 

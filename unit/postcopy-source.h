@@ -41,7 +41,7 @@ typedef struct Source {
     uint64_t read;                     /* bytes of the return path, on this pair */
     int last_block[RAM_CHANNEL_MAX];   /* that was named, -1: none */
     int request_block;                 /* that was asked for last */
-    bool sent[8][512];                 /* block, host page */
+    bool sent[8][1024];                /* block, host page */
     unsigned connections;
     bool recovering; /* this pair begins with a recovery */
     pthread_t thread;

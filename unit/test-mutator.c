@@ -4,6 +4,7 @@
  * input of the kind, no longer than asked, and the same for the same seed.
  */
 #include "fuzz/mutator.h"
+#include "property/postcopy-script.h"
 #include "property/property.h"
 #include "unit/support.h"
 
@@ -50,6 +51,28 @@ static void test_all_kinds(void **state)
         if (input_kind_name(kind)) {
             check_kind(kind);
         }
+    }
+}
+
+/* A schedule of both parents' steps, never more than there may be. */
+static void test_crossover_of_schedules(void **state)
+{
+    uint8_t one[ROOM] = { 0 }, two[ROOM] = { 0 }, child[ROOM];
+    size_t size1 = 0, size2 = 0;
+
+    (void)state;
+    for (unsigned seed = 0; seed < ROUNDS; seed++) {
+        PostcopyScript script;
+        size_t size;
+
+        size1 = mutate_input(INPUT_POSTCOPY, one, size1, ROOM, seed);
+        size2 = mutate_input(INPUT_POSTCOPY, two, size2, ROOM, ~seed);
+        size = cross_inputs(INPUT_POSTCOPY, one, size1, two, size2, child, ROOM, seed);
+        assert_in_range(size, 0, ROOM);
+        assert_true(postcopy_script_decode(child, size, &script));
+        assert_in_range(script.n_steps, 0, POSTCOPY_MAX_STEPS);
+        size = cross_inputs(INPUT_POSTCOPY, one, size1, two, size2, child, 30, seed);
+        assert_in_range(size, 0, 30);
     }
 }
 
@@ -142,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_crossover_of_choices),
         cmocka_unit_test(test_crossover_of_files),
+        cmocka_unit_test(test_crossover_of_schedules),
     };
 
     return pagewise_run("mutator", tests);

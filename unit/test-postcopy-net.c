@@ -37,7 +37,8 @@ typedef struct Net {
     unsigned breaks;
     char reason[512]; /* of the last one */
     unsigned passed[LAZY_N_POINTS];
-    bool hold; /* the fault thread, at its next fault */
+    bool hold; /* whoever comes to the point */
+    LazyPoint hold_point;
     Resources before;
 } Net;
 
@@ -63,13 +64,13 @@ static void note_point(void *opaque, LazyPoint point, LazyThread thread, RAMBloc
     pthread_mutex_lock(&net->lock);
     net->passed[point]++;
     pthread_cond_broadcast(&net->changed);
-    while (point == LAZY_POINT_FAULT && net->hold) {
+    while (point == net->hold_point && net->hold) {
         pthread_cond_wait(&net->changed, &net->lock);
     }
     pthread_mutex_unlock(&net->lock);
 }
 
-static void hold_fault_thread(Net *net, bool hold)
+static void hold_thread(Net *net, bool hold)
 {
     pthread_mutex_lock(&net->lock);
     net->hold = hold;
@@ -722,6 +723,25 @@ static void test_many_breaks(void **state)
     run_bounded(many_breaks);
 }
 
+/* More bits than fit into one message. */
+static bool large_bitmap(void)
+{
+    Net net;
+
+    net_init_pages(&net, RAM_ANONYMOUS, 0x400, 600);
+    net.source.cut_after = 100 * TEST_PAGE;
+    CHECK(net_start(&net));
+    CHECK(resume_after_break(&net));
+    return net_destroy(&net);
+}
+
+static void test_a_large_bitmap(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(large_bitmap);
+}
+
 /* Sources that do not come back. */
 
 static bool ends_with(Net *net, const char *message)
@@ -1005,7 +1025,7 @@ static bool discarded_behind_a_pause(bool before)
     net.source.push_after = UINT32_MAX;
     net.source.silent = true;
     CHECK(net_start(&net));
-    hold_fault_thread(&net, true);
+    hold_thread(&net, true);
     touch_start(&first, net.blocks[0].host + AT(1));
     wait_for_point(&net, LAZY_POINT_FAULT, 1);
     /* Nothing to ask for: the fault thread will go on to read the next two. */
@@ -1017,7 +1037,7 @@ static bool discarded_behind_a_pause(bool before)
     toucher_wait_asleep(&missing.toucher);
     touch_start(&discarded, net.blocks[0].host + AT(3));
     toucher_wait_asleep(&discarded.toucher);
-    hold_fault_thread(&net, false);
+    hold_thread(&net, false);
     wait_for_point(&net, LAZY_POINT_PAUSED, 1);
     CHECK(before || postcopy_discard_range(&net.mis, &net.blocks[0], AT(3), AT(1), NULL));
     toucher_join(&first.toucher);
@@ -1445,6 +1465,82 @@ static void test_cancel(void **state)
     run_bounded(cancelled_in_a_pause);
 }
 
+/* The fault thread cannot get its request off: it holds the return path. */
+static bool cancelled_while_sending(void)
+{
+    g_autoptr(GError) error = NULL;
+    int pair[2];
+    int fds[RAM_CHANNEL_MAX] = { -1, -1 };
+    Net net;
+    Touch waits;
+
+    net_init(&net);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    while (send(pair[1], net.wanted[0], 64, MSG_DONTWAIT) > 0) {
+    }
+    fds[0] = pair[1];
+    net.net = postcopy_net_start(&net.mis, &net.options, fds, &error);
+    CHECK(net.net);
+    touch_start(&waits, net.blocks[0].host + AT(1));
+    wait_for_point(&net, LAZY_POINT_FAULT, 1);
+    toucher_wait_asleep(&waits.toucher);
+    postcopy_net_cancel(net.net);
+    toucher_join(&waits.toucher);
+    CHECK(waits.toucher.signal == SIGBUS);
+    CHECK(ends_with(&net, "cancelled"));
+    close(pair[0]);
+    return net_destroy(&net);
+}
+
+static void cancel_body(Toucher *toucher)
+{
+    postcopy_net_cancel(((Net *)(void *)((Touch *)toucher)->byte)->net);
+}
+
+static void wait_body(Toucher *toucher)
+{
+    postcopy_net_wait(((Net *)(void *)((Touch *)toucher)->byte)->net);
+}
+
+/*
+ * Who ends the load must not unregister RAM while somebody is still poisoning
+ * it: the rest would read as zero.
+ */
+static bool ended_while_failing(void)
+{
+    Net net;
+    Touch cancels = { .toucher.body = cancel_body };
+    Touch waits = { .toucher.body = wait_body };
+
+    net_init(&net);
+    net.source.push_after = UINT32_MAX;
+    CHECK(net_start(&net));
+    CHECK(source_break(&net.source));
+    wait_for_break(&net, 1);
+    cancels.byte = waits.byte = (uint8_t *)&net;
+    net.hold_point = LAZY_POINT_FAILED;
+    hold_thread(&net, true);
+    toucher_start(&cancels.toucher);
+    wait_for_point(&net, LAZY_POINT_FAILED, 1);
+    toucher_start(&waits.toucher);
+    toucher_wait_asleep(&waits.toucher);
+    CHECK(!toucher_is_done(&waits.toucher));
+    hold_thread(&net, false);
+    toucher_join(&cancels.toucher);
+    toucher_join(&waits.toucher);
+    CHECK(check_poisoned(&net, 0));
+    CHECK(ends_with(&net, "cancelled"));
+    return net_destroy(&net);
+}
+
+static void test_nobody_is_outrun(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(cancelled_while_sending);
+    run_bounded(ended_while_failing);
+}
+
 /* The source takes nothing any more, but does not say that it is gone. */
 static bool return_path_is_closed(void)
 {
@@ -1524,6 +1620,7 @@ int main(void)
         cmocka_unit_test(test_the_recovery_breaks_at_every_byte),
         cmocka_unit_test(test_all_that_was_asked_for_is_asked_again),
         cmocka_unit_test(test_many_breaks),
+        cmocka_unit_test(test_a_large_bitmap),
         cmocka_unit_test(test_a_dead_source),
         cmocka_unit_test(test_a_silent_source),
         cmocka_unit_test(test_a_page_that_never_comes),
@@ -1539,6 +1636,7 @@ int main(void)
         cmocka_unit_test(test_a_page_that_cannot_be_placed),
         cmocka_unit_test(test_the_fault_thread_has_to_leave),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_nobody_is_outrun),
         cmocka_unit_test(test_the_return_path_is_closed),
     };
 

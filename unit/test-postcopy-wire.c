@@ -144,12 +144,89 @@ static void test_wrong_messages(void **state)
 
         assert_int_equal(feed(reader, wrong[i].bytes, wrong[i].length), WIRE_REFUSED);
         assert_string_equal(wire_reader_rule(reader), wrong[i].rule);
-        assert_in_range(wire_reader_refused_offset(reader), 0, wrong[i].length - 1);
+        assert_in_range(wire_reader_refused_offset(reader), 0, wrong[i].length);
         assert_int_equal(wire_reader_position(reader), wrong[i].length);
         /* Nothing more is read. */
         assert_int_equal(wire_reader_feed(reader, 0), WIRE_NOTHING);
         assert_int_equal(wire_reader_position(reader), wrong[i].length);
     }
+}
+
+#define PART "\2\0\0\0\x2a"
+#define ZERO_WORD "\0\0\0\0\0\0\0\2\1a"
+
+static const Wrong wrong_main[] = {
+    WRONG("\1", "W1"),
+    WRONG("\2\0\0\0\x2b", "W2"),
+    WRONG(PART "\0\0\0\0\0\0\0\x10\x7f", "W3"),
+    WRONG(PART "\0\0\0\0\0\0\0\x10\x7e\0\0\0\x2b", "W4"),
+    WRONG("\x08\0\3", "W5"),
+    WRONG("\x08\0\2\0\5", "W6"),
+    WRONG("\x08\0\x09\0\1", "W6"),
+    WRONG("\x08\0\x0a\0\2\2", "W6"),
+    WRONG("\x08\0\x0a\0\2\1b", "W7"),
+    WRONG("\x08\0\x0a\0\1\0", "W7"),
+    WRONG(PART "\0\0\0\0\0\0\0\x40", "W9"),
+    WRONG(PART "\0\0\0\0\0\0\0\x28", "W11"),
+    WRONG(PART "\0\0\0\0\0\0\0\x08\2ab", "W12"),
+    WRONG(PART "\0\0\0\0\0\0\0\x08\0", "W12"),
+    WRONG(PART "\0\0\0\0\0\0\x20\x08\1a", "W13"),
+    WRONG(PART "\0\0\0\0\0\0\4\x08\1a", "W14"),
+    WRONG(PART ZERO_WORD "\0\0\0\0\0\0\0\x14\x22", "W14"),
+    WRONG(PART ZERO_WORD "\0\0\0\0\0\0\0\4\2\2bb", "W14"),
+    WRONG(PART ZERO_WORD "\1", "W15"),
+    WRONG(PART ZERO_WORD "\0\0\0\0\0\0\0\0\x10", "W16"),
+};
+
+static void test_wrong_channels(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong_main); i++) {
+        Guest guest = make_guest();
+        g_autoptr(WireReader) reader = wire_reader_new(WIRE_MAIN_CHANNEL, &guest, 0x2a);
+
+        assert_int_equal(feed(reader, wrong_main[i].bytes, wrong_main[i].length), WIRE_REFUSED);
+        assert_string_equal(wire_reader_rule(reader), wrong_main[i].rule);
+        assert_false(wire_reader_is_between_items(reader));
+    }
+}
+
+static void test_right_channel(void **state)
+{
+    static const uint8_t zeroes[WIRE_MAX_HOST_PAGE];
+    Guest guest = make_guest();
+    g_autoptr(WireReader) reader = wire_reader_new(WIRE_MAIN_CHANNEL, &guest, 0x2a);
+
+    (void)state;
+    assert_int_equal(FEED(reader, PART ZERO_WORD "\0"
+                                                 "\0\0\0\0\0\0\4\x22\0"
+                                                 "\0\0\0\0\0\0\x08\x22\0"
+                                                 "\0\0\0\0\0\0\x0c\x22\0"),
+                     WIRE_PAGE);
+    assert_int_equal(wire_reader_block(reader), 0);
+    assert_int_equal(wire_reader_page(reader), 0);
+    assert_memory_equal(wire_reader_content(reader), zeroes, sizeof(zeroes));
+    assert_false(wire_reader_is_between_items(reader));
+    assert_int_equal(FEED(reader, "\0\0\0\0\0\0\0\x10\x7e\0\0\0\x2a"), WIRE_NOTHING);
+    assert_true(wire_reader_is_between_items(reader));
+    assert_int_equal(FEED(reader, "\x08\0\2\0\4\0\0\1\0"), WIRE_PING);
+    assert_int_equal(wire_reader_value(reader), 0x100);
+    assert_int_equal(FEED(reader, "\x08\0\x0a\0\3\2bb"), WIRE_RECV_BITMAP);
+    assert_int_equal(wire_reader_block(reader), 1);
+    assert_int_equal(FEED(reader, "\x08\0\x09\0\0"), WIRE_RESUME);
+    assert_int_equal(FEED(reader, "\3\0\0\0\x2a\0\0\0\0\0\0\0\x10\x7e\0\0\0\x2a"), WIRE_NOTHING);
+    assert_int_equal(FEED(reader, "\0"), WIRE_ENDED);
+    assert_int_equal(FEED(reader, "\1"), WIRE_NOTHING);
+}
+
+static void test_preempt_channel_ends_with_eos(void **state)
+{
+    Guest guest = make_guest();
+    g_autoptr(WireReader) reader = wire_reader_new(WIRE_PREEMPT_CHANNEL, &guest, 0x2a);
+
+    (void)state;
+    assert_true(wire_reader_is_between_items(reader));
+    assert_int_equal(FEED(reader, "\0\0\0\0\0\0\0\x30"), WIRE_ENDED);
 }
 
 static void test_the_block_of_a_refusal(void **state)
@@ -172,6 +249,9 @@ int main(void)
         cmocka_unit_test(test_table_is_the_document),
         cmocka_unit_test(test_right_messages),
         cmocka_unit_test(test_wrong_messages),
+        cmocka_unit_test(test_right_channel),
+        cmocka_unit_test(test_wrong_channels),
+        cmocka_unit_test(test_preempt_channel_ends_with_eos),
         cmocka_unit_test(test_the_block_of_a_refusal),
     };
 

@@ -66,7 +66,7 @@ class CaseTool:
     def run(self, command, finding, *arguments):
         result = subprocess.run([self.program, command, self.registry, finding.id, *arguments],
                                 capture_output=True, text=True, check=False)
-        if result.returncode not in (0, 1):
+        if result.returncode not in (0, 3):
             raise Trouble(f"{finding.id}: {result.stderr.strip()}")
         return result.returncode, result.stdout
 
@@ -280,6 +280,8 @@ def classify_replay(process):
     if process.process.returncode == 0:
         return Outcome("right")
     kind = re.search(r"AddressSanitizer: (\S+)|(runtime error: .*)", text)
+    if not kind and not process.signal:
+        raise Trouble(f"the replay ended with status {process.process.returncode}:\n{text}")
     detail = kind[1] or kind[2] if kind else process.signal_name()
     return Outcome("crash", detail, paragraph, stack)
 

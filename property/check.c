@@ -4,7 +4,6 @@
  * bounded, clean-reject, agrees, eager=model; and two loads against each
  * other: split=whole.
  */
-#include "property/alloc-meter.h"
 #include "property/context.h"
 
 #include <inttypes.h>
@@ -90,7 +89,7 @@ static uint64_t guest_pages(const Guest *guest)
  * bitmap, and each page of the guest at most twice (a run that was begun and
  * has to be read again).
  */
-static SubjectCost cost_limits(const LoadCase *c)
+static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t pages = guest_pages(c->guest);
     uint64_t loaded = MIN(pages, max_pages_of_case(c->guest));
@@ -99,9 +98,14 @@ static SubjectCost cost_limits(const LoadCase *c)
     SubjectCost cost = {
         .max_bytes = bytes,
         .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
-        .fail_read = c->fail_read,
+        .fail_read = c->cut ? 0 : c->fail_read,
+        .fail_for_ever = c->fail_for_ever,
+        .cut_read = c->cut ? c->fail_read : 0,
+        .cut_size = sparse_file_size(c->file) / 256 * c->cut,
     };
 
+    /* A jump to each record and behind its pages, for each read that there may be. */
+    cost.max_bytes += cost.max_reads * context->subject->read_ahead;
     if (c->max_read_length) {
         cost.max_read_length = MAX(c->max_read_length, bytes / MAX_SHORT_READS);
         cost.max_reads += bytes / cost.max_read_length;
@@ -112,8 +116,11 @@ static SubjectCost cost_limits(const LoadCase *c)
 static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, SubjectLoad *load,
                                  AllocMeter *meter, GError **refusal)
 {
-    SubjectStatus (*function)(SubjectLoad *, GError **) =
-        c->one_block ? context->subject->load_header : context->subject->load_file;
+    const Subject *subject = context->subject;
+    SubjectStatus (*function)(SubjectLoad *, GError **) = !c->one_block ? subject->load_file
+                                                          : load->stages == SUBJECT_HEADERS
+                                                              ? subject->load_header
+                                                              : subject->load_block;
     SubjectStatus status;
 
     if (!function) {
@@ -183,6 +190,12 @@ static bool a_read_failed(const SubjectLoad *load)
     return load->cost.fail_read && load->cost.reads >= load->cost.fail_read;
 }
 
+/* Then a right file may be refused; if it is not, RAM is as if nothing had been cut. */
+static bool the_file_was_cut(const SubjectLoad *load)
+{
+    return load->cost.cut_read && load->cost.reads >= load->cost.cut_read;
+}
+
 static bool check_agrees(PropertyContext *context, const SubjectLoad *load, SubjectStatus status,
                          const GError *refusal, GError **error)
 {
@@ -205,7 +218,9 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
         /* What device state it ought to accept is not said anywhere. */
         return true;
     }
-    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
+    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load) &&
+        !the_file_was_cut(load) &&
+        !(load->cost.max_read_length && context->subject->refuses_short_reads)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
                                "The refusal: %s",
@@ -310,7 +325,7 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "the file was refused without a message");
     }
-    if (context->subject->errors_name_rules && !a_read_failed(load) &&
+    if (context->subject->errors_name_rules && !a_read_failed(load) && !the_file_was_cut(load) &&
         !check_message(context, refusal, error)) {
         return false;
     }
@@ -382,11 +397,11 @@ static bool check_header(PropertyContext *context, const SubjectBlock *block, GE
                : check_bitmap(context, block, error);
 }
 
-static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
-                           GError **error)
+static bool check_accepted(PropertyContext *context, const SubjectLoad *load, GError **error)
 {
-    return c->one_block ? check_header(context, &load->blocks[0], error)
-                        : check_ram(context, &context->judgement, load->blocks, error);
+    return load->stages == SUBJECT_HEADERS
+               ? check_header(context, &load->blocks[0], error)
+               : check_ram(context, &context->judgement, load->blocks, error);
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
@@ -405,11 +420,36 @@ static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *l
     return true;
 }
 
-static void free_result(SubjectLoad *load)
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error)
 {
-    for (unsigned i = 0; i < load->guest->n_blocks; i++) {
-        g_clear_pointer(&load->blocks[i].file_bmap, g_free);
+    run->load = (SubjectLoad){
+        .subject = context->subject,
+        .file = c->file,
+        .guest = c->guest,
+        .stages = stages,
+        .cost = cost_limits(context, c),
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+        .axes = c->axes,
+    };
+    run->load.cost.log = log;
+    if (!give_ram(context, c, &run->load, error)) {
+        return false;
     }
+    run->status = run_subject(context, c, &run->load, &run->meter, &run->refusal);
+    if (stages != SUBJECT_HEADERS) {
+        guest_ram_survey(context->ram, c->guest->n_blocks);
+    }
+    return true;
+}
+
+void case_load_clear(CaseLoad *run)
+{
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        g_clear_pointer(&run->load.blocks[i].file_bmap, g_free);
+    }
+    g_clear_error(&run->refusal);
 }
 
 /* The subject gave no answer: which property does that break? */
@@ -429,40 +469,26 @@ static bool check_answered(PropertyContext *context, GError **failure, GError **
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error)
 {
-    AllocMeter meter = { 0 };
-    SubjectLoad load = {
-        .subject = context->subject,
-        .file = c->file,
-        .guest = c->guest,
-        .stages = stages,
-        .cost = cost_limits(c),
-        .header_offset = c->header_offset,
-        .used_length = c->used_length,
-    };
-    SubjectStatus status;
+    g_auto(CaseLoad) run = { .refusal = NULL };
     bool holds;
 
-    if (!give_ram(context, c, &load, error)) {
+    if (!run_load(context, c, stages, NULL, &run, error)) {
         return false;
     }
-    status = run_subject(context, c, &load, &meter, refusal);
-    if (stages != SUBJECT_HEADERS) {
-        guest_ram_survey(context->ram, c->guest->n_blocks);
+    *accepted = run.status == SUBJECT_ACCEPTED;
+    if (run.status == SUBJECT_FAILED) {
+        return check_answered(context, &run.refusal, error);
     }
-    *accepted = status == SUBJECT_ACCEPTED;
-    if (status == SUBJECT_FAILED) {
-        return check_answered(context, refusal, error);
-    }
-    if (status == SUBJECT_UNSUPPORTED) {
+    if (run.status == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
         return true;
     }
     *(*accepted ? &context->stats.accepted : &context->stats.refused) += 1;
-    holds = check_bounded(context, c, &load, &meter, error) &&
-            check_clean_reject(context, &load, status, *refusal, error) &&
-            check_agrees(context, &load, status, *refusal, error) &&
-            (!*accepted || check_accepted(context, c, &load, error));
-    free_result(&load);
+    holds = check_bounded(context, c, &run.load, &run.meter, error) &&
+            check_clean_reject(context, &run.load, run.status, run.refusal, error) &&
+            check_agrees(context, &run.load, run.status, run.refusal, error) &&
+            (!*accepted || check_accepted(context, &run.load, error));
+    *refusal = g_steal_pointer(&run.refusal);
     return holds;
 }
 

@@ -8,6 +8,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/alloc-meter.h"
 #include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
@@ -16,6 +17,12 @@
 typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
 void fault_map_free(FaultMap *map);
+
+typedef struct PostcopyRun PostcopyRun;
+void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
+typedef struct SetupRun SetupRun;
+SetupRun *setup_run_new(void);
+void setup_run_free(SetupRun *run);
 
 struct PropertyContext {
     const Subject *subject;
@@ -26,7 +33,10 @@ struct PropertyContext {
     Guest guest; /* of the case at hand */
     Judgement judgement;
     FaultMap *fault_map;
+    SetupRun *setup_run;
     PropertyStats stats;
+    PostcopyRun *postcopy;    /* NULL: not needed so far */
+    bool postcopy_missing;    /* it cannot be had here, and that was said */
     const Findings *findings; /* borrowed; NULL: none */
     FindingMode finding_mode;
 };
@@ -48,7 +58,10 @@ typedef struct LoadCase {
     bool split;         /* load in two stages, too */
     bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
+    bool fail_for_ever;
+    uint8_t cut; /* in 256ths of the file's size, at fail_read; 0: not */
     uint64_t max_read_length;
+    SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */
     bool one_block;
     uint64_t header_offset;
@@ -63,6 +76,28 @@ bool file_is_too_large(const SparseFile *file);
 
 /* Would loading it take more than one execution may? Needs judge_case(). */
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
+
+/* One load of a case by the context's subject, and what it cost. */
+typedef struct CaseLoad {
+    SubjectLoad load;
+    SubjectStatus status;
+    GError *refusal; /* the subject's, or NULL */
+    AllocMeter meter;
+} CaseLoad;
+
+void case_load_clear(CaseLoad *run);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CaseLoad, case_load_clear)
+
+/*
+ * Prepares guest RAM and runs the subject on the case; checks nothing. @log:
+ * see SubjectCost.log. False: there is no memory for guest RAM.
+ */
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error);
+
+/* Decodes an input of any of the kinds that load a file, repairs it, and judges it. False: it is
+   none of them, or too large. */
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c);
 
 /*
  * Prepares guest RAM, runs the subject on the case, and checks bounded,

@@ -366,6 +366,17 @@ void findings_free(Findings *findings)
     g_free(findings);
 }
 
+void findings_keep(Findings *findings, unsigned outcomes)
+{
+    for (unsigned i = findings->list->len; i-- > 0;) {
+        const Finding *finding = g_ptr_array_index(findings->list, i);
+
+        if (!(finding->outcomes & outcomes)) {
+            g_ptr_array_remove_index(findings->list, i);
+        }
+    }
+}
+
 unsigned findings_count(const Findings *findings)
 {
     return findings->list->len;
@@ -594,6 +605,7 @@ static bool read_finding(GKeyFile *file, const char *folder, const char *subject
     finding->snapshot = path_of(file, "snapshot", folder);
     finding->input = path_of(file, "input", folder);
     finding->repeat = g_key_file_get_string(file, "reproducer", "repeat", NULL);
+    finding->dirty_ram = g_key_file_get_boolean(file, "reproducer", "dirty-ram", NULL);
     if (!finding->snapshot && !finding->input) {
         return wrong_value(error, "reproducer", "snapshot", NULL, "a file in the same folder");
     }

@@ -59,6 +59,7 @@ typedef struct Finding {
     char *input;            /* path of the reproducer as a fuzz input, or NULL */
     char *repeat;           /* "OFFSET HEX COUNT": put over the snapshot's bytes; or NULL */
     Guest guest;            /* who reads the snapshot */
+    bool dirty_ram;         /* guest RAM is not zero before the load */
     FindingRepair *repairs; /* n_repairs of them, done in this order */
     unsigned n_repairs;
 } Finding;
@@ -91,6 +92,9 @@ Findings *findings_read(const char *folder, const char *subject, const char *ver
 Findings *findings_none(void);
 void findings_free(Findings *findings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Findings, findings_free)
+
+/* Leaves those alone of which an outcome is in @outcomes, a set of 1 << FindingOutcome. */
+void findings_keep(Findings *findings, unsigned outcomes);
 
 unsigned findings_count(const Findings *findings);
 const Finding *findings_get(const Findings *findings, unsigned index);

@@ -9,6 +9,7 @@
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
  *   fault-map    property/fault-map.h
  *   setup        property/setup.h
+ *   postcopy     property/postcopy-script.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -32,6 +33,7 @@ typedef enum InputKind {
     INPUT_ROUND_TRIP = 4,
     INPUT_FAULT_MAP = 5,
     INPUT_SETUP = 7,
+    INPUT_POSTCOPY = 8,
 } InputKind;
 
 enum {
@@ -40,6 +42,13 @@ enum {
     INPUT_DIRTY_RAM = 1 << 2,       /* guest RAM is not zero before the load */
     INPUT_RELOAD = 1 << 3,          /* then load a right file in the same process */
     INPUT_SPLIT = 1 << 4,           /* stream, layout: also load in two stages, and compare */
+};
+
+/* How a file is read, not what is in it: a subject may not have all of them. */
+enum {
+    INPUT_AXIS_REAL_FILE = 1 << 0,     /* by the kernel, from a real file */
+    INPUT_AXIS_MULTIFD = 1 << 1,       /* pages by threads */
+    INPUT_AXIS_FAIL_FOR_EVER = 1 << 2, /* fail_read, and every read behind it */
 };
 
 typedef struct InputHeader {
@@ -52,7 +61,10 @@ typedef struct InputHeader {
     uint8_t fail_read[2];      /* this read fails with EIO; 0: none */
     uint8_t max_read_bits;     /* reads give at most 2^n bytes; 0: no limit */
     uint8_t generator_size[2]; /* layout: bytes of choices for the generator */
-    uint8_t reserved[5];       /* written as zero, ignored */
+    uint8_t axes;              /* INPUT_AXIS_* */
+    uint8_t cut;         /* at read fail_read the file is cut to cut/256 of its size; 0: not */
+    uint8_t before;      /* what guest RAM holds before the load; 0: as the flags say */
+    uint8_t reserved[2]; /* written as zero, ignored */
 } InputHeader;
 
 /*
@@ -96,6 +108,9 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 typedef struct Input {
     InputKind kind;
     unsigned flags;
+    unsigned axes;
+    uint8_t cut;
+    uint8_t before;
     uint64_t fail_read;
     uint64_t max_read_length; /* bytes, 0: no limit */
     Guest guest;              /* header, stream */

@@ -5,6 +5,8 @@
  */
 #include "property/context.h"
 #include "property/fault-map.h"
+#include "property/postcopy-script.h"
+#include "property/setup.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -20,7 +22,11 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_POSTCOPY] = "postcopy",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
+    [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_SAFE] = "safe",
+    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
 };
 
@@ -30,6 +36,8 @@ static const Property properties[] = {
     { "layout", INPUT_LAYOUT, property_layout, NULL },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
+    { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -59,6 +67,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
     context->fault_map = fault_map_new();
+    context->setup_run = setup_run_new();
     return context;
 }
 
@@ -69,6 +78,8 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
+    postcopy_context_free(context->postcopy);
+    setup_run_free(context->setup_run);
     g_free(context);
 }
 
@@ -124,11 +135,19 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
     LoadCase c = {
         .file = context->file,
         .guest = &context->guest,
-        .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
+        .before = input->before                    ? input->before
+                  : input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE
+                                                   : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
         .fail_read = input->fail_read,
+        .fail_for_ever = input->axes & INPUT_AXIS_FAIL_FOR_EVER,
+        .cut = input->cut,
         .max_read_length = input->max_read_length,
+        .axes = {
+            .real_file = input->axes & INPUT_AXIS_REAL_FILE,
+            .multifd_channels = input->axes & INPUT_AXIS_MULTIFD ? 2 : 0,
+        },
         .one_block = input->kind == INPUT_HEADER,
         .header_offset = input->header_offset,
         .used_length = input->used_length,
@@ -148,7 +167,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
     FindingLoad load = {
         .file = context->file,
         .guest = &context->guest,
-        .mode = context->finding_mode,
+        .mode = c->axes.multifd_channels ? FINDING_MODE_MULTIFD : context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,
@@ -176,6 +195,20 @@ static bool begin_case(PropertyContext *context, LoadCase *c)
     return !too_large;
 }
 
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c)
+{
+    Input input;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) ||
+        (input.kind != INPUT_STREAM && input.kind != INPUT_LAYOUT &&
+         input.kind != INPUT_ROUND_TRIP)) {
+        return false;
+    }
+    *c = make_case(context, &input, &mutations);
+    return begin_case(context, c);
+}
+
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
 {
     g_autoptr(GError) refusal = NULL;
@@ -192,7 +225,12 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
-    return check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error);
+    if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {
+        return false;
+    }
+    g_clear_error(&refusal);
+    return !context->subject->load_block || case_is_too_large(context, &c) ||
+           check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error);
 }
 
 bool property_stream(PropertyContext *context, const uint8_t *data, size_t size, GError **error)

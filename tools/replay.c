@@ -95,8 +95,18 @@ static void append_input(GString *out, const Input *input)
             g_string_append_printf(out, "; %s", flags[i].words);
         }
     }
-    if (input->fail_read > 0) {
-        g_string_append_printf(out, "; read number %" PRIu64 " fails", input->fail_read);
+    if (input->fail_read > 0 && input->cut > 0) {
+        g_string_append_printf(out, "; at read number %" PRIu64 " the file is cut to %u/256",
+                               input->fail_read, input->cut);
+    } else if (input->fail_read > 0) {
+        g_string_append_printf(out, "; read number %" PRIu64 " fails%s", input->fail_read,
+                               input->axes & INPUT_AXIS_FAIL_FOR_EVER ? ", and all behind it" : "");
+    }
+    if (input->axes & INPUT_AXIS_REAL_FILE) {
+        g_string_append(out, "; from a real file");
+    }
+    if (input->axes & INPUT_AXIS_MULTIFD) {
+        g_string_append(out, "; pages by multifd's threads");
     }
     if (input->max_read_length > 0) {
         g_string_append_printf(out, "; reads give at most %" PRIu64 " bytes",

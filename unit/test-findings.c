@@ -303,6 +303,20 @@ static void test_a_known_bug_is_passed(void **state)
     assert_int_equal(property_context_stats(context)->repaired, 1);
 }
 
+static void test_keep(void **state)
+{
+    g_autoptr(Findings) findings = read_all();
+    unsigned all = findings_count(findings);
+
+    (void)state;
+    findings_keep(findings, 1 << FINDING_OUTCOME_CRASH | 1 << FINDING_OUTCOME_HANG);
+    assert_true(findings_count(findings) > 0 && findings_count(findings) < all);
+    assert_non_null(findings_by_id(findings, "page-size-zero"));
+    assert_null(findings_by_id(findings, "page-size-other"));
+    findings_keep(findings, 0);
+    assert_int_equal(findings_count(findings), 0);
+}
+
 static void test_versions(void **state)
 {
     (void)state;
@@ -386,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_right_files_are_left_alone),
         cmocka_unit_test(test_the_reference_is_right),
         cmocka_unit_test(test_a_known_bug_is_passed),
+        cmocka_unit_test(test_keep),
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_what_is_registered),
         cmocka_unit_test(test_wrong_entries_are_told),

@@ -6,7 +6,8 @@
  *               [--program PATH]
  *
  * Inputs of kind layout are drawn at random: there is no coverage to go by, so
- * the generator's rules and the mutator's boundary values do the work. Each is
+ * the generator's rules and the mutator's boundary values do the work. A few are
+ * of kind stream: the stream goes on at odd places. Each is
  * loaded through a fork server and judged by the property of its kind. A
  * failure that was not seen yet (its kind, the way of loading, the rules that
  * its file breaks) is made small, tried in a fresh QEMU, and stored:
@@ -21,6 +22,7 @@
  * qtest-glue/qemu-binary.h. Exit status: 0, 1 if there was a finding or
  * nothing could be run, 77 without a QEMU of 9.0 or newer.
  */
+#include "model/snapshot.h"
 #include "qtest-glue/error.h"
 #include "qtest-glue/qemu-case.h"
 
@@ -148,6 +150,67 @@ static void draw_input(GRand *random, GByteArray *input)
     }
 }
 
+/* A place in the file where something begins that a reader reads in the stream. */
+static uint64_t draw_place(GRand *random, const Snapshot *snapshot)
+{
+    const SnapshotBlock *block =
+        snapshot_block(snapshot, g_rand_int_range(random, 0, snapshot->blocks->len));
+    const uint64_t places[] = {
+        block->record_at,
+        block->record_at,
+        snapshot_block_header_at(block),
+        snapshot_section_at(snapshot),
+        snapshot_total_at(snapshot),
+        snapshot_total_at(snapshot) + 8,
+        snapshot->tail_at,
+        snapshot_tail_end(snapshot),
+    };
+
+    return places[g_rand_int_range(random, 0, G_N_ELEMENTS(places))];
+}
+
+/*
+ * Lets the stream go on where something begins: it does behind a block's pages,
+ * at pages_offset + used_length, two fields that one mutation alone never
+ * brings together (rule H4: a stream only goes forward).
+ */
+static void aim_stream(GRand *random, Snapshot *snapshot)
+{
+    SnapshotBlock *block =
+        snapshot_block(snapshot, g_rand_int_range(random, 0, snapshot->blocks->len));
+    uint64_t place = draw_place(random, snapshot);
+    uint64_t pages = place / snapshot->page_size;
+
+    block->pages_offset = g_rand_int_range(random, 0, pages + 1) * snapshot->page_size;
+    block->used_length = place - block->pages_offset;
+}
+
+/* An input of kind stream: a generated file with its stream led astray. */
+static void draw_stream(GRand *random, const Guest *guest, GByteArray *input)
+{
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    Guest any;
+    Input drawn;
+
+    draw_input(random, input);
+    input_decode(input->data, input->len, &drawn);
+    snapshot_generate(&drawn.generator, UINT64_C(1) << 20, snapshot, &any);
+    snapshot_fit(snapshot, guest);
+    aim_stream(random, snapshot);
+    if (g_rand_boolean(random)) {
+        snapshot_mutate(&drawn.mutator, 1, snapshot, guest, NULL);
+    }
+    snapshot_encode(snapshot, file);
+    g_byte_array_set_size(input, 0);
+    input_encode_stream(guest, file, 0, input);
+}
+
+static bool is_layout(const GByteArray *input)
+{
+    return input->data[G_STRUCT_OFFSET(InputHeader, kind)] == INPUT_LAYOUT;
+}
+
 static unsigned generator_size(const GByteArray *input)
 {
     return input->data[G_STRUCT_OFFSET(InputHeader, generator_size)];
@@ -205,9 +268,12 @@ static GByteArray *minimise_range(QemuCase *c, GByteArray *input, unsigned start
     }
 }
 
-/* Takes @input over. */
+/* Takes @input over. One of kind stream is small as it is. */
 static GByteArray *minimise(QemuCase *c, GByteArray *input, const char *kind)
 {
+    if (!is_layout(input)) {
+        return input;
+    }
     input = minimise_range(c, input, HEADER_SIZE, HEADER_SIZE + generator_size(input), kind);
     return minimise_range(c, input, HEADER_SIZE + generator_size(input), input->len, kind);
 }
@@ -446,7 +512,11 @@ static bool run_once(Job *job, GByteArray *input, GError **error)
     if (!ensure_case(job, way, error)) {
         return false;
     }
-    draw_input(job->random, input);
+    if (g_rand_int_range(job->random, 0, 16) == 0) {
+        draw_stream(job->random, qemu_subject_get(job->cases[way]->subject)->guest, input);
+    } else {
+        draw_input(job->random, input);
+    }
     g_atomic_int_inc(&job->fuzz->inputs);
     if (!qemu_case_run(job->cases[way], input->data, input->len, &kind, &broken, &cause)) {
         /* The server is gone; the next round starts another. */

@@ -207,6 +207,13 @@ int qemu_subject_status(const QemuSubject *self)
     return self->status;
 }
 
+int64_t qemu_subject_cpu_us(const QemuSubject *self)
+{
+    return self->server ? fork_server_cpu_us(self->server) +
+                              process_cost(fork_server_pid(self->server)).cpu_us
+                        : 0;
+}
+
 const QemuGuest *qemu_subject_guest(const QemuSubject *self)
 {
     return self->guest;

@@ -48,6 +48,9 @@ const QemuGuest *qemu_subject_guest(const QemuSubject *subject);
 /* The last file that was loaded; borrowed. */
 int qemu_subject_file(const QemuSubject *subject);
 
+/* Processor time of the fork server's QEMU and children, microseconds; 0 if fresh. */
+int64_t qemu_subject_cpu_us(const QemuSubject *subject);
+
 /* What QEMU itself wrote to its log in the last load. Borrowed. */
 const char *qemu_subject_log(const QemuSubject *subject);
 

@@ -415,6 +415,18 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([failure.path.name for failure in failures], ["bad-1", "bad-2"])
         self.assertEqual(failures[0].message, "property safe: x")
 
+    def test_fuzz_report(self):
+        (self.folder / "fuzz" / "t" / "findings").mkdir(parents=True)
+        (self.folder / "fuzz" / "t" / "findings" / "crash-1").write_text("x", encoding="ascii")
+        (self.folder / "fuzz.xml").write_text(
+            "<testsuite><testcase name='t'><failure message='crash'/></testcase>"
+            "<testcase name='u'/></testsuite>", encoding="ascii")
+        verdicts = toolchain.read_fuzz_report(
+            self.folder, ["t", "u"], "\nt: crash\n    pagewise: property bounded: too much\n")
+        self.assertIsNone(verdicts["u"])
+        self.assertEqual(verdicts["t"].message, "crash: property bounded: too much")
+        self.assertEqual(verdicts["t"].path.name, "crash-1")
+
     def test_replay_that_names_no_input(self):
         build, inputs = self.replay_program("exit 3")
         failures = build.replay("qemu-tree-stream", inputs, 30)

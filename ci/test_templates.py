@@ -208,5 +208,21 @@ class GitlabTest(unittest.TestCase):
                 self.assertIn(option, known)
 
 
+class DocumentsTest(unittest.TestCase):
+    def test_links_lead_somewhere(self):
+        for path in [*SOURCE.glob("*.md"), *(SOURCE / "docs").glob("*.md")]:
+            for link in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+                if "://" not in link:
+                    self.assertTrue((path.parent / link).exists(), f"{path.name}: {link}")
+
+    def test_readme_names_commands_that_exist(self):
+        text = (SOURCE / "README.md").read_text(encoding="utf-8")
+        usage = subprocess.run([str(SOURCE / "dev"), "--help"], capture_output=True, text=True,
+                               check=True).stdout
+        for command in set(re.findall(r"`\./dev ([a-z-]+)", text)):
+            if not command.startswith("--"):
+                self.assertRegex(usage, rf"(?m)^    {command} ")
+
+
 if __name__ == "__main__":
     unittest.main()

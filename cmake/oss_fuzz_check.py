@@ -551,6 +551,7 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     source = work / "src"
     copy_source(options.source.resolve(), source / "pagewise")
+    (source / "qemu").unlink(missing_ok=True)
     if options.qemu:
         (source / "qemu").symlink_to(options.qemu.resolve())
     shutil.rmtree(work / "root", ignore_errors=True)

@@ -115,6 +115,9 @@ typedef struct SubjectMapping {
     GError *error;        /* if refused; freed by the property */
 } SubjectMapping;
 
+/* A set-up for lazy loading and its end, subject/setup.h. */
+typedef struct SubjectSetup SubjectSetup;
+
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
@@ -155,6 +158,12 @@ struct Subject {
      */
     SubjectStatus (*map_faults)(const Guest *guest, const SubjectBlock *blocks,
                                 SubjectMapping *faults, unsigned n);
+
+    /*
+     * Sets up a lazy load, calls setup->running(), and tears it down. REFUSED
+     * with @error: one of the two failed.
+     */
+    SubjectStatus (*set_up)(SubjectSetup *setup, GError **error);
 
     /*
      * Do its messages name block, field, offset and rule? (The property

@@ -28,6 +28,13 @@
 
 static const char text[] = "[block 0]\nidstr = ram\nused_length = 64K\npages = 0-4; 8-10; 15\n";
 
+/* As the fuzz targets: see fuzz/target.c. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=8:malloc_context_size=8";
+}
+
 typedef struct Toucher {
     const uint8_t *ram;
     const uint8_t *expected;

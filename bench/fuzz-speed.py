@@ -25,7 +25,7 @@ import tempfile
 # Floors on the machine that the project was founded on (2 cores, clang 14,
 # ASan + UBSan); on another machine only the ratios to each other tell.
 FLOORS = {"fuzz-header": 150000, "fuzz-layout": 60000, "fuzz-fault-map": 150000,
-          "fuzz-lazy": 15000}
+          "fuzz-lazy": 15000, "qemu-tree-header": 40000}
 
 
 def options_of(target):
@@ -70,7 +70,9 @@ def main():
     rates = {target: [] for target in args.targets}
     for _ in range(args.runs):
         for target in args.targets:
-            corpus = os.path.join(args.corpus, os.path.basename(target))
+            # A tree's targets share the corpora of the reference loader's.
+            corpus = os.path.join(args.corpus,
+                                  os.path.basename(target).replace("qemu-tree-", "fuzz-"))
             rates[target].append(run_once(target, corpus, args.seconds))
     print(f"{'':18} {'exec/s':^29} {'exec/s of CPU time':^29}")
     print(f"{'target':18} " + f"{'median':>9} {'lowest':>9} {'highest':>9} " * 2 + f"{'floor':>9}")

@@ -261,6 +261,7 @@ REPLAY_SIGNS = (
     (r"property agrees,.*must be accepted", "refused wrongly"),
     (r"property (eager=model|lazy=eager|no-silent-zero),", "accepted wrong"),
     (r"still not done after a minute", "hang"),
+    (r"LeakSanitizer: detected memory leaks", "leak"),
 )
 
 

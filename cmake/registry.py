@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 OUTCOMES = ("right", "refused", "crash", "hang", "memory blow-up", "accepted wrong",
-            "refused wrongly")
+            "refused wrongly", "leak", "unpredictable")
 GOOD = ("right", "refused")
 SUBJECTS = ("qemu-binary", "qemu-tree")
 

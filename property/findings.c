@@ -22,6 +22,7 @@ typedef bool RepairAction(FindingLoad *load, const Judgement *judgement,
                           const Violation *violation);
 
 struct FindingRepair {
+    bool if_reads_fail; /* that triggers it, and no rule */
     RuleId rule;
     char *field; /* that the violation must name; NULL: any */
     uint64_t least;
@@ -41,6 +42,8 @@ static const char *const outcome_names[FINDING_OUTCOME__MAX] = {
     [FINDING_OUTCOME_BLOW_UP] = "memory blow-up",
     [FINDING_OUTCOME_ACCEPTED_WRONG] = "accepted wrong",
     [FINDING_OUTCOME_REFUSED_WRONGLY] = "refused wrongly",
+    [FINDING_OUTCOME_LEAK] = "leak",
+    [FINDING_OUTCOME_UNPREDICTABLE] = "unpredictable",
 };
 
 G_DEFINE_QUARK(pagewise - findings - error, findings_error)
@@ -186,6 +189,30 @@ static bool turn_clear_pages_off(FindingLoad *load, const Judgement *judgement,
     return true;
 }
 
+static bool turn_multifd_off(FindingLoad *load, const Judgement *judgement,
+                             const Violation *violation)
+{
+    (void)judgement;
+    (void)violation;
+    load->mode = FINDING_MODE_PLAIN;
+    return true;
+}
+
+/* The length byte before the name. */
+static bool empty_name(FindingLoad *load, const Judgement *judgement, const Violation *violation)
+{
+    (void)judgement;
+    return put_be(load, violation->offset - 1, 1, 0);
+}
+
+/* Nothing from the violation on is left. */
+static bool cut_file(FindingLoad *load, const Judgement *judgement, const Violation *violation)
+{
+    (void)judgement;
+    sparse_file_truncate(load->file, violation->offset);
+    return true;
+}
+
 static const struct {
     const char *name;
     RepairAction *action;
@@ -199,6 +226,9 @@ static const struct {
     { "set count", set_count_to_one },
     { "turn x-ignore-shared off", turn_x_ignore_shared_off },
     { "turn clearing off", turn_clear_pages_off },
+    { "turn multifd off", turn_multifd_off },
+    { "cut file", cut_file },
+    { "empty name", empty_name },
 };
 
 static RepairAction *action_by_name(const char *name)
@@ -225,11 +255,15 @@ static bool is_of(const FindingRepair *repair, const Violation *violation)
  * definitions: what triggers is that the reader's configuration makes them
  * count; *configured is then that violation.
  */
-static const Violation *find_trigger(const FindingRepair *repair, const Judgement *judgement,
-                                     Violation *configured)
+static const Violation *find_trigger(const FindingRepair *repair, const FindingLoad *load,
+                                     const Judgement *judgement, Violation *configured)
 {
     const Guest *guest = &judgement->guest;
 
+    if (repair->if_reads_fail) {
+        *configured = (Violation){ .rule = RULE_F4, .block = -1, .field = "a read that fails" };
+        return load->reads_fail ? configured : NULL;
+    }
     if ((repair->rule == RULE_X1 && guest->x_ignore_shared) ||
         (repair->rule == RULE_G2 && guest->clear_pages)) {
         *configured = (Violation){ .rule = repair->rule, .block = -1, .field = "the reader" };
@@ -252,11 +286,12 @@ static void judge(const FindingLoad *load, Judgement *judgement)
     }
 }
 
-static const FindingRepair *find_repair(const Finding *finding, const Judgement *judgement,
-                                        const Violation **trigger, Violation *configured)
+static const FindingRepair *find_repair(const Finding *finding, const FindingLoad *load,
+                                        const Judgement *judgement, const Violation **trigger,
+                                        Violation *configured)
 {
     for (unsigned i = 0; i < finding->n_repairs; i++) {
-        *trigger = find_trigger(&finding->repairs[i], judgement, configured);
+        *trigger = find_trigger(&finding->repairs[i], load, judgement, configured);
         if (*trigger) {
             return &finding->repairs[i];
         }
@@ -272,7 +307,7 @@ bool finding_is_triggered(const Finding *finding, const FindingLoad *load)
 
     judge(load, judgement);
     return (finding->modes & load->mode) &&
-           find_repair(finding, judgement, &trigger, &configured) != NULL;
+           find_repair(finding, load, judgement, &trigger, &configured) != NULL;
 }
 
 const Finding *findings_match(const Findings *findings, const FindingLoad *load,
@@ -308,7 +343,7 @@ static bool repair_once(const Findings *findings, FindingLoad *load, Judgement *
         const FindingRepair *repair = NULL;
 
         if (finding->modes & load->mode) {
-            repair = find_repair(finding, judgement, &trigger, &configured);
+            repair = find_repair(finding, load, judgement, &trigger, &configured);
         }
         if (repair && repair->action(load, judgement, trigger)) {
             log_repair(log, finding, trigger);
@@ -553,8 +588,9 @@ static bool read_repair(GKeyFile *file, const char *group, FindingRepair *repair
     g_autofree char *rule = g_key_file_get_string(file, group, "rule", NULL);
     g_autofree char *action = g_key_file_get_string(file, group, "action", NULL);
 
+    repair->if_reads_fail = rule && strcmp(rule, "a read fails") == 0;
     repair->rule = rule ? rule_by_name(rule) : RULE__MAX;
-    if (repair->rule == RULE__MAX) {
+    if (repair->rule == RULE__MAX && !repair->if_reads_fail) {
         return wrong_value(error, group, "rule", rule, "a rule of docs/mapped-ram-format.md");
     }
     repair->action = action ? action_by_name(action) : NULL;

@@ -30,6 +30,8 @@ typedef enum FindingOutcome {
     FINDING_OUTCOME_BLOW_UP,         /* more memory than file and guest justify */
     FINDING_OUTCOME_ACCEPTED_WRONG,  /* "completed", with wrong RAM or of a wrong file */
     FINDING_OUTCOME_REFUSED_WRONGLY, /* of a right file */
+    FINDING_OUTCOME_LEAK,            /* memory is lost; only a sanitizer sees it */
+    FINDING_OUTCOME_UNPREDICTABLE,   /* it depends on memory that nobody wrote */
     FINDING_OUTCOME__MAX,
 } FindingOutcome;
 
@@ -117,7 +119,8 @@ bool finding_make_file(const Finding *finding, Snapshot *snapshot, SparseFile *f
 typedef struct FindingLoad {
     SparseFile *file; /* repairs write into it */
     Guest *guest;     /* repairs may turn a capability of the reader off */
-    FindingMode mode;
+    FindingMode mode; /* repairs may turn multifd off */
+    bool reads_fail;  /* a read is made to fail, or to be short */
     /* One block alone (InputKind header): see judge_block(). Else a whole file. */
     bool one_block;
     uint64_t header_offset;

@@ -227,7 +227,17 @@ static bool differs(const NfcPair *pair, GError **error, const char *what, char 
     return false;
 }
 
-static bool compare_verdicts(const NfcPair *pair, GError **error)
+/*
+ * What a reader says of a read that failed may come from memory that it never
+ * wrote (QEMU: the finding idstr-uninitialised): with injected faults texts are
+ * not compared.
+ */
+static bool texts_count(const NfcPair *pair, const LoadCase *c)
+{
+    return (pair->aspects & NFC_ERROR) && !c->fail_read && !c->cut && !c->max_read_length;
+}
+
+static bool compare_verdicts(const NfcPair *pair, const LoadCase *c, GError **error)
 {
     const NfcRecord *a = &pair->base.record, *b = &pair->series.record;
     bool same = is_accepted(a) == is_accepted(b);
@@ -235,7 +245,7 @@ static bool compare_verdicts(const NfcPair *pair, GError **error)
     if (!same && (pair->aspects & NFC_VERDICT)) {
         return differs(pair, error, "they differ in the verdict", verdict_text(a), verdict_text(b));
     }
-    if (same && !is_accepted(a) && (pair->aspects & NFC_ERROR) &&
+    if (same && !is_accepted(a) && texts_count(pair, c) &&
         strcmp(refusal_text(a), refusal_text(b)) != 0) {
         return differs(pair, error, "they differ in the error's text", verdict_text(a),
                        verdict_text(b));
@@ -329,9 +339,11 @@ static bool compare_reads(const NfcPair *pair, GError **error)
     return true;
 }
 
-static bool compare(const NfcPair *pair, const Guest *guest, GError **error)
+static bool compare(const NfcPair *pair, const LoadCase *c, GError **error)
 {
-    return compare_verdicts(pair, error) &&
+    const Guest *guest = c->guest;
+
+    return compare_verdicts(pair, c, error) &&
            (!(pair->aspects & NFC_BLOCKS) || compare_lengths(pair, guest, error)) &&
            (!(pair->aspects & NFC_RAM) || compare_pages(pair, guest, error)) &&
            (!(pair->aspects & NFC_POSITION) || compare_positions(pair, error)) &&
@@ -359,7 +371,7 @@ static bool compare_loads(NfcPair *pair, const LoadCase *c, SubjectStages stages
         return true;
     }
     count_load(pair);
-    return compare(pair, c->guest, error);
+    return compare(pair, c, error);
 }
 
 /* Threads read in another order each time, and end for another reason. */

@@ -171,12 +171,16 @@ static void repair_case(PropertyContext *context, LoadCase *c)
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,
+        .reads_fail = c->fail_read || c->cut || c->max_read_length,
     };
 
     if (context->findings) {
         c->repaired = findings_repair(context->findings, &load, NULL) > 0;
         context->stats.repaired += c->repaired;
         c->used_length = load.used_length;
+        if (load.mode != FINDING_MODE_MULTIFD) {
+            c->axes.multifd_channels = 0;
+        }
     }
 }
 

@@ -112,6 +112,9 @@ static int run_input(Case *c, char **arguments, GError **error)
                             "the guest cannot be said in an input of kind stream");
         return STATUS_TROUBLE;
     }
+    if (c->finding->modes == FINDING_MODE_MULTIFD) {
+        ((InputHeader *)bytes->data)->axes |= INPUT_AXIS_MULTIFD;
+    }
     return g_file_set_contents(arguments[0], (const char *)bytes->data, bytes->len, error)
                ? STATUS_OK
                : STATUS_TROUBLE;

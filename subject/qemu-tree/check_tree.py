@@ -7,6 +7,7 @@
     build           fetches a tree, configures and builds its targets; times the steps
     replay STEM     runs corpus/ through bin/STEM-replay, forward and backward
     fuzz STEM       fuzzes bin/STEM for FUZZ_SECONDS (20)
+    faults N        the real fault thread serves all faults of N guest threads
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
 
 --build is a folder of our own below the project's build folder: the tree is
@@ -15,13 +16,14 @@ not known when that one is configured. Exit status 77: there is no tree.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 SKIPPED = 77
-STEMS = ("header", "layout", "stream")
+TOOLS = ("ld.lld", "objcopy", "readelf", "xz")
 
 
 class Check:
@@ -68,8 +70,17 @@ def fetch(check):
     return Path(result.stdout.strip())
 
 
+def skip_unless_tools():
+    lacking = [tool for tool in TOOLS if not shutil.which(tool)]
+    if lacking:
+        print(f"SKIP qemu-tree: there is no {', '.join(lacking)}; remedy: install lld, binutils "
+              "and xz-utils")
+        sys.exit(1 if required("qemu-tree") else SKIPPED)
+
+
 def step_build(check):
     check.marker.unlink(missing_ok=True)
+    skip_unless_tools()
     tree = fetch(check)
     before = snapshot_of(tree)
     configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", check.build,
@@ -88,8 +99,7 @@ def step_build(check):
     seconds.append(time.monotonic())
     print(f"from a bare tree to a running target: configured in {seconds[1] - seconds[0]:.1f} s, "
           f"built in {seconds[2] - seconds[1]:.1f} s")
-    targets = [f"qemu-tree-{stem}{kind}" for stem in STEMS for kind in ("", "-replay")]
-    if check.ninja(*targets).returncode:
+    if check.ninja("qemu-tree-all").returncode:
         return 1
     if snapshot_of(tree) != before:
         print("FAILED: the build has written into the tree")
@@ -111,6 +121,12 @@ def step_fuzz(check):
     return check.run(sys.executable, "-B", check.source / "cmake" / "fuzz.py", "run", "--build",
                      check.build, "--source", check.source, "--jobs", "1",
                      f"qemu-tree-{check.argument}=fuzz-{check.argument}").returncode
+
+
+def step_faults(check):
+    check.tree()
+    return check.run(check.build / "bin" / "bench-tree-faults", "--seconds", "2", "--threads",
+                     check.argument).returncode
 
 
 def built_by(output):
@@ -154,7 +170,8 @@ def step_rebuild(check):
     return 0 if right and check.ninja("qemu-tree-object").returncode == 0 else 1
 
 
-STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "rebuild": step_rebuild}
+STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "faults": step_faults,
+         "rebuild": step_rebuild}
 
 
 def main():

@@ -51,6 +51,8 @@
 /* What RAMBlock.pages_offset is until a record of the block's was read. */
 #define NO_RECORD UINT64_MAX
 
+#define STACK_BYTES (256 << 10)
+
 #define TYPE_OUR_MACHINE "pagewise-machine"
 
 void finalize_target_page_bits_common(int bits) __attribute__((weak));
@@ -146,8 +148,23 @@ static const TypeInfo machine_types[] = {
 };
 DEFINE_TYPES(machine_types)
 
+/*
+ * QEMU's threads come and go with each lazy load; a sanitizer prepares, and
+ * gives back, what belongs to every byte of a stack.
+ */
+static void make_stacks_small(void)
+{
+    pthread_attr_t attributes;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
 void tree_platform_init(void)
 {
+    make_stacks_small();
     if (finalize_target_page_bits_common) {
         finalize_target_page_bits_common(12);
     }

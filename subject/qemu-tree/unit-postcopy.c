@@ -63,6 +63,8 @@ bool tree_fault_begin(void)
     MigrationState *migration = migrate_get_current();
     Error *error = NULL;
 
+    /* Pages come from a source: with mapped-ram newer trees read them from the file. */
+    migration->capabilities[MIGRATION_CAPABILITY_MAPPED_RAM] = false;
     migration->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] = true;
     mis->to_src_file = return_path;
     mis->fault_thread_quit = false;

@@ -79,8 +79,9 @@ def unpack(tarball, out):
     scratch = out / "unpacking"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    left_out = [f"--exclude=qemu-*/{name}/*" for name in LEFT_OUT]
-    run(["tar", "-C", str(scratch), "--anchored", *left_out, "-xf", str(tarball)], out)
+    left_out = [f"--exclude=qemu-*/{name}" for name in LEFT_OUT]
+    run(["tar", "-C", str(scratch), "--anchored", "--no-wildcards-match-slash", *left_out, "-xf",
+         str(tarball)], out)
     (found,) = [path.parent for path in scratch.glob("*/VERSION")]
     tree = out / found.name
     shutil.rmtree(tree, ignore_errors=True)

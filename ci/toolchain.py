@@ -17,8 +17,8 @@ from pathlib import Path
 
 SUBJECT = "qemu-tree"
 RUNNING = re.compile(r"^replay: the input was (.*)$", re.MULTILINE)
-PARAGRAPH = re.compile(r"^pagewise: (.*)$", re.MULTILINE)
-SANITIZER = re.compile(r"^(?:SUMMARY: .*|.*: runtime error: .*)$", re.MULTILINE)
+PARAGRAPH = re.compile(r"^ *pagewise: (.*)$", re.MULTILINE)
+SANITIZER = re.compile(r"^ *((?:SUMMARY: [^(\n]*|.*: runtime error: ).*)$", re.MULTILINE)
 # A corpus that fails this often is not worth the time that more failures take.
 MAX_FAILURES = 10
 
@@ -146,9 +146,9 @@ def read_fuzz_report(folder, stems, output):
             found = sorted((folder / "fuzz" / name / "findings").glob("*"),
                            key=lambda path: path.stat().st_mtime)
             words = output[output.find(f"\n{name}: "):]
+            said = PARAGRAPH.findall(words) or SANITIZER.findall(words)
             failures[name] = Failure(name, found[-1] if found else Path(""),
-                                     f"{message}: {explain(words, 0, 0)}" if found else message,
-                                     words)
+                                     f"{message}: {said[0]}" if said else message, words)
     return {stem: failures.get(stem) for stem in stems}
 
 

@@ -47,6 +47,17 @@ get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
 pagewise_command(check DEPENDS ${programs}
   COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
 
+# Targets of another subject start from the same corpora, which they leave alone.
+set(targets_run)
+set(targets_merge)
+foreach(target ${fuzz_targets})
+  get_target_property(corpus ${target} PAGEWISE_CORPUS)
+  list(APPEND targets_run ${target}=${corpus})
+  if(corpus STREQUAL target)
+    list(APPEND targets_merge ${target})
+  endif()
+endforeach()
+
 if(NOT PAGEWISE_FUZZER STREQUAL "libfuzzer")
   set(why "this build has no libFuzzer; use the preset dev or tsan")
 elseif(NOT fuzz_targets)
@@ -56,16 +67,6 @@ if(why)
   pagewise_command_unavailable(fuzz "${why}")
   pagewise_command_unavailable(fuzz-merge "${why}")
 else()
-  # Targets of another subject start from the same corpora, which they leave alone.
-  set(targets_run)
-  set(targets_merge)
-  foreach(target ${fuzz_targets})
-    get_target_property(corpus ${target} PAGEWISE_CORPUS)
-    list(APPEND targets_run ${target}=${corpus})
-    if(corpus STREQUAL target)
-      list(APPEND targets_merge ${target})
-    endif()
-  endforeach()
   foreach(action run merge)
     set(fuzz_${action} ${Python3_EXECUTABLE} ${scripts}/fuzz.py ${action}
         --build ${PROJECT_BINARY_DIR} --source ${PROJECT_SOURCE_DIR}
@@ -133,15 +134,18 @@ endif()
 if(PAGEWISE_FUZZER STREQUAL "afl" AND fuzz_targets)
   pagewise_command(afl-fuzz DEPENDS ${fuzz_targets}
     COMMAND ${Python3_EXECUTABLE} ${scripts}/afl.py --build ${PROJECT_BINARY_DIR}
-            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${targets_run})
 else()
   pagewise_command_unavailable(afl-fuzz "this build has no AFL++; use the preset afl")
 endif()
 
 if(fuzz_targets)
+  if(QEMU_SRC)
+    set(oss_fuzz_qemu --qemu ${QEMU_SRC})
+  endif()
   pagewise_command(oss-fuzz-check
     COMMAND ${Python3_EXECUTABLE} ${scripts}/oss_fuzz_check.py --source ${PROJECT_SOURCE_DIR}
-            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${fuzz_targets})
+            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${oss_fuzz_qemu} ${fuzz_targets})
 else()
   pagewise_command_unavailable(oss-fuzz-check "there is no fuzz target")
 endif()

@@ -18,6 +18,12 @@ typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
 void fault_map_free(FaultMap *map);
 
+typedef struct PostcopyRun PostcopyRun;
+void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
+typedef struct SetupRun SetupRun;
+SetupRun *setup_run_new(void);
+void setup_run_free(SetupRun *run);
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -27,7 +33,10 @@ struct PropertyContext {
     Guest guest; /* of the case at hand */
     Judgement judgement;
     FaultMap *fault_map;
+    SetupRun *setup_run;
     PropertyStats stats;
+    PostcopyRun *postcopy;    /* NULL: not needed so far */
+    bool postcopy_missing;    /* it cannot be had here, and that was said */
     const Findings *findings; /* borrowed; NULL: none */
     FindingMode finding_mode;
 };

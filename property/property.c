@@ -5,6 +5,8 @@
  */
 #include "property/context.h"
 #include "property/fault-map.h"
+#include "property/postcopy-script.h"
+#include "property/setup.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -20,6 +22,9 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_POSTCOPY] = "postcopy",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
+    [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
@@ -31,6 +36,8 @@ static const Property properties[] = {
     { "layout", INPUT_LAYOUT, property_layout, NULL },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
+    { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -60,6 +67,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
     context->fault_map = fault_map_new();
+    context->setup_run = setup_run_new();
     return context;
 }
 
@@ -70,6 +78,8 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
+    postcopy_context_free(context->postcopy);
+    setup_run_free(context->setup_run);
     g_free(context);
 }
 

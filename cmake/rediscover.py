@@ -20,10 +20,13 @@ import threading
 import time
 from pathlib import Path
 
-from findings import TREE_LIMITS, Trouble, classify_replay
-from limited import LimitedProcess
+from findings import Trouble, classify_replay
+from limited import LimitedProcess, Limits
 from registry import GOOD, read_registry
 
+# A hang must not take the time of all others.
+HANG_SECONDS = 10
+LIMITS = Limits(wall=2 * HANG_SECONDS, cpu=HANG_SECONDS, memory=1 << 30)
 TARGETS = {"qemu-tree-layout": "fuzz-layout", "qemu-tree-stream": "fuzz-stream"}
 
 
@@ -67,7 +70,7 @@ def environment(search):
 
 def classify(search, target, artifact):
     program = search.options.build / "bin" / f"{target}-replay"
-    with LimitedProcess([program, artifact], TREE_LIMITS, environment(search)) as process:
+    with LimitedProcess([program, artifact], LIMITS, environment(search)) as process:
         process.wait()
     return classify_replay(process)
 
@@ -83,7 +86,7 @@ def run_once(search, target, folder, seed):
     """One run of the fuzzer, until it finds something or the time is over."""
     left = max(1, int(search.options.seconds - search.elapsed()))
     command = [search.options.build / "bin" / target, f"-max_total_time={left}",
-               f"-seed={seed}", "-timeout=20", "-rss_limit_mb=4096", "-len_control=0",
+               f"-seed={seed}", f"-timeout={HANG_SECONDS}", "-rss_limit_mb=4096", "-len_control=0",
                f"-artifact_prefix={folder}/artifact-", folder / "corpus",
                search.options.source / "corpus" / TARGETS[target]]
     dictionary = search.options.build / "bin" / f"{target}.dict"

@@ -245,7 +245,7 @@ static int run_match(const char *registry, const char *outcome_name, const char 
     size_t size;
     Input input;
     Guest guest;
-    FindingLoad load = { .file = file, .guest = &guest, .mode = FINDING_MODE_PLAIN };
+    FindingLoad load = { .file = file, .guest = &guest };
 
     if (!findings || !g_file_get_contents(path, &data, &size, error)) {
         return STATUS_TROUBLE;
@@ -256,6 +256,8 @@ static int run_match(const char *registry, const char *outcome_name, const char 
         return STATUS_TROUBLE;
     }
     input_make_file(&input, snapshot, file, &guest, NULL);
+    load.mode = input.axes & INPUT_AXIS_MULTIFD ? FINDING_MODE_MULTIFD : FINDING_MODE_PLAIN;
+    load.reads_fail = input.fail_read || input.cut || input.max_read_length;
     load.one_block = input.kind == INPUT_HEADER;
     load.header_offset = input.header_offset;
     load.used_length = input.used_length;

@@ -18,6 +18,9 @@ typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
 void fault_map_free(FaultMap *map);
 
+typedef struct PostcopyRun PostcopyRun;
+void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -28,6 +31,8 @@ struct PropertyContext {
     Judgement judgement;
     FaultMap *fault_map;
     PropertyStats stats;
+    PostcopyRun *postcopy;    /* NULL: not needed so far */
+    bool postcopy_missing;    /* it cannot be had here, and that was said */
     const Findings *findings; /* borrowed; NULL: none */
     FindingMode finding_mode;
 };

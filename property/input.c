@@ -14,6 +14,7 @@ static const char *const machine_names[] = {
 static const char *const kind_names[] = {
     [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",       [INPUT_LAYOUT] = "layout",
     [INPUT_ROUND_TRIP] = "round-trip", [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
+    [INPUT_POSTCOPY] = "postcopy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -185,6 +186,7 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
         break;
     case INPUT_FAULT_MAP:
     case INPUT_SETUP:
+    case INPUT_POSTCOPY:
         break;
     default:
         return false;

@@ -9,6 +9,7 @@
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
  *   fault-map    property/fault-map.h
  *   setup        property/setup.h
+ *   postcopy     property/postcopy-script.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -32,6 +33,7 @@ typedef enum InputKind {
     INPUT_ROUND_TRIP = 4,
     INPUT_FAULT_MAP = 5,
     INPUT_SETUP = 7,
+    INPUT_POSTCOPY = 8,
 } InputKind;
 
 enum {

@@ -202,8 +202,9 @@ static uint64_t same_run(const PlaceRun *run, uint64_t page, bool settled)
     return end - page;
 }
 
-/* As much of the run, from @done on, as goes at once: bytes, or -errno. */
-static int64_t place_some(MigrationIncomingState *mis, const PlaceRun *run, uint64_t done)
+/* As much of the run, from @done on, as goes at once, @most pages: bytes, or -errno. */
+static int64_t place_some(MigrationIncomingState *mis, const PlaceRun *run, uint64_t done,
+                          uint64_t most)
 {
     uint64_t page = run->page + done / run->rb->page_size;
     uint64_t settled = same_run(run, page, true);
@@ -214,7 +215,8 @@ static int64_t place_some(MigrationIncomingState *mis, const PlaceRun *run, uint
         wake(mis, run->rb, page, settled);
         return (int64_t)(settled * run->rb->page_size);
     }
-    result = place_length(mis, run, done, same_run(run, page, false) * run->rb->page_size);
+    result =
+        place_length(mis, run, done, MIN(most, same_run(run, page, false)) * run->rb->page_size);
     if (result > 0) {
         /* A kernel that stopped within a page did nothing to it. */
         result -= result % (int64_t)run->rb->page_size;
@@ -243,18 +245,23 @@ static int place_run(MigrationIncomingState *mis, const PlaceRun *run)
 {
     uint64_t size = run->rb->page_size;
     uint64_t done = 0;
+    uint64_t most = run->n_pages;
     unsigned waits = 0;
 
     while (done < run->n_pages * size) {
         int64_t result;
 
         lock_install(mis);
-        result = place_some(mis, run, done);
+        result = place_some(mis, run, done, most);
         unlock_install(mis);
         if (result > 0) {
             settle(mis, run, run->page + done / size, (uint64_t)result / size, run->by);
             done += (uint64_t)result;
+            most = run->n_pages;
             waits = 0;
+        } else if (result == -ENOENT && most > 1) {
+            /* RAM may be of several mappings; one call does not go over their edges. */
+            most = (MIN(most, run->n_pages - done / size) + 1) / 2;
         } else if (result == -EEXIST) {
             settle_present(mis, run, run->page + done / size);
             done += size;
@@ -387,9 +394,20 @@ static void discard_pages(MigrationIncomingState *mis, RAMBlock *rb, uint64_t pa
     wake(mis, rb, page, end - page);
 }
 
+/*
+ * Of a shared file MADV_REMOVE drops the bytes, and leaves the poison of an
+ * earlier load that failed: MADV_DONTNEED takes that away. (Kernels before 5.18
+ * have it not for hugetlb memory, EINVAL; nor have they poison.)
+ */
 static int drop_memory(const UffdOps *ops, const RAMBlock *rb, ram_addr_t offset, uint64_t length)
 {
-    return ops->advise(ops, rb->host + offset, length, rb->shared ? MADV_REMOVE : MADV_DONTNEED);
+    int result = rb->shared ? ops->advise(ops, rb->host + offset, length, MADV_REMOVE) : 0;
+
+    if (result < 0) {
+        return result;
+    }
+    result = ops->advise(ops, rb->host + offset, length, MADV_DONTNEED);
+    return rb->shared && result == -EINVAL ? 0 : result;
 }
 
 static bool refuse_block(GError **error, const RAMBlock *rb, const char *what, int result)

@@ -20,6 +20,9 @@ void fault_map_free(FaultMap *map);
 
 typedef struct PostcopyRun PostcopyRun;
 void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
+typedef struct SetupRun SetupRun;
+SetupRun *setup_run_new(void);
+void setup_run_free(SetupRun *run);
 
 struct PropertyContext {
     const Subject *subject;
@@ -30,6 +33,7 @@ struct PropertyContext {
     Guest guest; /* of the case at hand */
     Judgement judgement;
     FaultMap *fault_map;
+    SetupRun *setup_run;
     PropertyStats stats;
     PostcopyRun *postcopy;    /* NULL: not needed so far */
     bool postcopy_missing;    /* it cannot be had here, and that was said */

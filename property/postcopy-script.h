@@ -67,8 +67,9 @@ bool postcopy_script_decode(const uint8_t *data, size_t size, PostcopyScript *sc
 void postcopy_script_append(const uint8_t *data, size_t size, GString *out);
 
 typedef enum PostcopyAction {
-    POSTCOPY_SEND_PAGE,    /* who: channel; value: 0 zeroes, else bytes made from it; detail:
-                           bit 0: CONTINUE where it can be; bit 1: every second target page is zero */
+    /* who: channel; value: 0 zeroes, else bytes made from it; detail: bit 0: CONTINUE
+       where it can be; bit 1: every second target page is zero */
+    POSTCOPY_SEND_PAGE,
     POSTCOPY_TOUCH,        /* who: thread; value: where in the page */
     POSTCOPY_WRITE,        /* likewise; detail: what */
     POSTCOPY_DISCARD,      /* detail: further pages */

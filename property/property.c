@@ -6,6 +6,7 @@
 #include "property/context.h"
 #include "property/fault-map.h"
 #include "property/postcopy-script.h"
+#include "property/setup.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -23,6 +24,7 @@ static const char *const id_names[] = {
     [PROPERTY_MAPS] = "maps",
     [PROPERTY_POSTCOPY] = "postcopy",
     [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
+    [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
@@ -35,6 +37,7 @@ static const Property properties[] = {
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
     { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
+    { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -64,6 +67,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
     context->fault_map = fault_map_new();
+    context->setup_run = setup_run_new();
     return context;
 }
 
@@ -75,6 +79,7 @@ void property_context_free(PropertyContext *context)
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
     postcopy_context_free(context->postcopy);
+    setup_run_free(context->setup_run);
     g_free(context);
 }
 

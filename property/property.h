@@ -25,6 +25,7 @@ typedef enum PropertyId {
     PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
     PROPERTY_POSTCOPY,             /* postcopy: nothing lost or twice, asked for as it has to be */
     PROPERTY_NO_SILENT_ZERO,       /* no zeroes and no endless sleep in place of data */
+    PROPERTY_SETUP_UNDO,           /* setup-undo: what was taken is given back, always */
     PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
     PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
@@ -96,6 +97,8 @@ bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t si
 
 /* Pages from a source, over channels that may break (docs/postcopy-wire.md). */
 bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+/* Set-up and tear-down in which calls fail, and a second one in which none does. */
+bool property_setup(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */

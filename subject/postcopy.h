@@ -19,7 +19,8 @@
 typedef enum SubjectPostcopyPoint {
     SUBJECT_POSTCOPY_READS, /* all @value bytes of the channel so far are used, more is wanted */
     SUBJECT_POSTCOPY_ENDED, /* its stream has ended, after @value bytes */
-    SUBJECT_POSTCOPY_ASKED, /* the fault thread: the source was asked for page @value, or need not be */
+    /* the fault thread: the source was asked for page @value, or need not be */
+    SUBJECT_POSTCOPY_ASKED,
     SUBJECT_POSTCOPY_WAITS,   /* the fault thread waits for new channels */
     SUBJECT_POSTCOPY_GOES_ON, /* it has stopped waiting */
 } SubjectPostcopyPoint;

@@ -147,6 +147,7 @@ const Subject *subject_reference(void)
         .load_header = reference_load_header,
         .save = reference_save,
         .map_faults = reference_map_faults,
+        .set_up = reference_set_up_lazily,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
         .postcopy = &reference_postcopy,

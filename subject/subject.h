@@ -115,6 +115,9 @@ typedef struct SubjectMapping {
     GError *error;        /* if refused; freed by the property */
 } SubjectMapping;
 
+/* A set-up for lazy loading and its end, subject/setup.h. */
+typedef struct SubjectSetup SubjectSetup;
+
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
@@ -157,6 +160,12 @@ struct Subject {
                                 SubjectMapping *faults, unsigned n);
 
     /*
+     * Sets up a lazy load, calls setup->running(), and tears it down. REFUSED
+     * with @error: one of the two failed.
+     */
+    SubjectStatus (*set_up)(SubjectSetup *setup, GError **error);
+
+    /*
      * Do its messages name block, field, offset and rule? (The property
      * clean-reject asks for that only where this is true.)
      */
@@ -164,6 +173,7 @@ struct Subject {
 
     /* Does it go on to device state (rule T4), and may refuse a file for that? */
     bool reads_devices;
+
     /* Bytes that may be read in vain whenever the stream jumps; its buffer's size. */
     uint64_t read_ahead;
 

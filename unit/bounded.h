@@ -7,6 +7,7 @@
 #ifndef PAGEWISE_UNIT_BOUNDED_H
 #define PAGEWISE_UNIT_BOUNDED_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -22,7 +23,20 @@
 /* Skips the test, loudly, where there is no userfaultfd. */
 void require_uffd(void);
 
-/* In a child with SIGKILL after 60 s; fails the cmocka test if it returns false. */
+/* In a child that SIGKILL ends in the end; fails the cmocka test if it returns false. */
 void run_bounded(bool (*body)(void));
+
+/* The cmocka test @name: skipped without userfaultfd, else the bodies, bounded. */
+#define BOUNDED_TEST(name, ...)                                                                    \
+    static void name(void **state)                                                                 \
+    {                                                                                              \
+        static bool (*const bodies[])(void) = { __VA_ARGS__ };                                     \
+                                                                                                   \
+        (void)state;                                                                               \
+        require_uffd();                                                                            \
+        for (unsigned i = 0; i < G_N_ELEMENTS(bodies); i++) {                                      \
+            run_bounded(bodies[i]);                                                                \
+        }                                                                                          \
+    }
 
 #endif

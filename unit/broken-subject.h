@@ -17,6 +17,7 @@ typedef struct BrokenSubject {
 
 /* Each a table of *n entries. */
 const BrokenSubject *broken_subjects(unsigned *n);
-const BrokenSubject *broken_maps(unsigned *n); /* map_faults alone */
+const BrokenSubject *broken_maps(unsigned *n);   /* map_faults alone */
+const BrokenSubject *broken_setups(unsigned *n); /* set_up alone */
 
 #endif

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE /* memfd_create(), MAP_HUGETLB */
 #include "unit/lazy-support.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -15,50 +14,6 @@
 #define HUGE_PAGE 0x200000
 #define BEFORE 0x5c  /* in each byte of RAM before a load, if not zero */
 #define GARBAGE 0xee /* in the file where the bit is clear: must never be seen */
-
-static unsigned count_entries(const char *folder)
-{
-    DIR *dir = opendir(folder);
-    unsigned entries = 0;
-
-    while (dir && readdir(dir)) {
-        entries++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return entries;
-}
-
-/*
- * The allocator's mappings come and go. What counts is mappings of memory
- * files, and what is registered ("um") or kept from children ("dc").
- */
-static unsigned count_mappings(void)
-{
-    FILE *file = fopen("/proc/self/smaps", "r");
-    char line[512];
-    unsigned count = 0;
-
-    while (file && fgets(line, sizeof(line), file)) {
-        count += strstr(line, "memfd:") != NULL;
-        count += g_str_has_prefix(line, "VmFlags:") && strstr(line, " um") != NULL;
-        count += g_str_has_prefix(line, "VmFlags:") && strstr(line, " dc") != NULL;
-    }
-    if (file) {
-        fclose(file);
-    }
-    return count;
-}
-
-Resources count_resources(void)
-{
-    return (Resources){
-        .descriptors = count_entries("/proc/self/fd"),
-        .threads = count_entries("/proc/self/task"),
-        .mappings = count_mappings(),
-    };
-}
 
 bool resources_are(Resources wanted)
 {
@@ -233,6 +188,13 @@ LazyGuest *lazy_guest_new(const LazyCase *what)
     return guest;
 }
 
+LazyGuest *lazy_guest_small(void)
+{
+    LazyCase what = small_case();
+
+    return lazy_guest_new(&what);
+}
+
 void lazy_guest_free(LazyGuest *guest)
 {
     ram_block_clear(&guest->block);
@@ -335,6 +297,33 @@ bool touch_survives(const volatile uint8_t *byte, uint8_t *value, int *signal)
     touching = 1;
     *value = *byte;
     touching = 0;
+    return true;
+}
+
+bool page_gives(const LazyGuest *guest, uint64_t page, int signal)
+{
+    uint64_t offset = page * guest->block.page_size;
+    uint8_t value = 0;
+    int number;
+
+    touch_survives(guest->block.host + offset, &value, &number);
+    if (number != signal || (!signal && value != guest->wanted[offset])) {
+        fprintf(stderr, "page %lu gives signal %d, not %d, byte 0x%02x\n", (unsigned long)page,
+                number, signal, value);
+        return false;
+    }
+    return true;
+}
+
+bool ends_with_error(SnapshotLoad *load, const char *words)
+{
+    g_autoptr(GError) error = NULL;
+
+    CHECK(!snapshot_load_end(load, &error));
+    if (!strstr(error->message, words)) {
+        fprintf(stderr, "not in the message: %s: %s\n", words, error->message);
+        return false;
+    }
     return true;
 }
 
@@ -529,4 +518,31 @@ bool toucher_is_done(Toucher *toucher)
 void toucher_join(Toucher *toucher)
 {
     pthread_join(toucher->thread, NULL);
+}
+
+void touch_at_unregister(void *opaque, LazyPoint point, LazyThread thread, RAMBlock *rb,
+                         uint64_t page)
+{
+    Toucher *toucher = opaque;
+
+    (void)thread;
+    (void)rb;
+    (void)page;
+    if (point == LAZY_POINT_BEFORE_UNREGISTER) {
+        toucher_start(toucher);
+        toucher_wait_asleep(toucher);
+    }
+}
+
+static void on_sigusr1(int number)
+{
+    (void)number;
+}
+
+void let_sigusr1_interrupt(void)
+{
+    /* poll() gives EINTR even so. */
+    struct sigaction action = { .sa_handler = on_sigusr1, .sa_flags = SA_RESTART };
+
+    sigaction(SIGUSR1, &action, NULL);
 }

@@ -10,6 +10,7 @@
 #define PAGEWISE_UNIT_LAZY_SUPPORT_H
 
 #include "loader/snapshot-load.h"
+#include "property/resource-meter.h"
 #include "unit/bounded.h"
 #include "unit/loader-support.h"
 
@@ -17,15 +18,6 @@
 
 /* Where a page begins, bytes. */
 #define AT(page) ((uint64_t)(page)*TEST_PAGE)
-
-/* What this process has of what may leak. */
-typedef struct Resources {
-    unsigned descriptors;
-    unsigned threads;
-    unsigned mappings; /* of memory files; registered; kept from children */
-} Resources;
-
-Resources count_resources(void);
 
 /* Waits a little: a thread that was joined may be listed for a moment more. */
 bool resources_are(Resources wanted);
@@ -80,6 +72,7 @@ LazyCase small_case(void);
 
 /* NULL with a reason on stderr if there is no such memory. */
 LazyGuest *lazy_guest_new(const LazyCase *what);
+LazyGuest *lazy_guest_small(void); /* of small_case() */
 void lazy_guest_free(LazyGuest *guest);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LazyGuest, lazy_guest_free)
 
@@ -97,6 +90,15 @@ bool same_bytes(const uint8_t *found, const uint8_t *wanted, uint64_t length);
 
 /* RAM from @from to @to, bytes, is what it has to be. Touches it. */
 bool check_ram(const LazyGuest *guest, uint64_t from, uint64_t to);
+
+/*
+ * Reading the first byte of a host page gives that signal; 0: it gives none, and
+ * the byte is what it has to be.
+ */
+bool page_gives(const LazyGuest *guest, uint64_t page, int signal);
+
+/* Ends the load: it must fail, with those words in its message. */
+bool ends_with_error(SnapshotLoad *load, const char *words);
 
 /* Number of host pages that were settled so. */
 uint64_t count_installed(const LazyGuest *guest, PageInstaller by);
@@ -169,5 +171,15 @@ void toucher_start(Toucher *toucher);
 void toucher_wait_asleep(Toucher *toucher);
 bool toucher_is_done(Toucher *toucher);
 void toucher_join(Toucher *toucher);
+
+/*
+ * A hook for mis->at_point: starts the toucher @opaque before UNREGISTER, when
+ * nobody serves faults or reads events any more, and waits until it sleeps.
+ */
+void touch_at_unregister(void *opaque, LazyPoint point, LazyThread thread, RAMBlock *rb,
+                         uint64_t page);
+
+/* SIGUSR1 interrupts what it hits, and does nothing else. */
+void let_sigusr1_interrupt(void);
 
 #endif

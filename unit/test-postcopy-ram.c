@@ -165,12 +165,7 @@ static bool body_loads(void)
     return true;
 }
 
-static void test_faults_are_served(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_loads);
-}
+BOUNDED_TEST(test_faults_are_served, body_loads)
 
 /*
  * QEMU's set-up once closed a descriptor that it had closed, and left threads
@@ -215,12 +210,7 @@ static bool body_setup_undo(void)
     return true;
 }
 
-static void test_setup_undo(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_setup_undo);
-}
+BOUNDED_TEST(test_setup_undo, body_setup_undo)
 
 /* Once more after a failure, in the same process, with the same blocks. */
 static bool body_second_try(void)
@@ -237,12 +227,7 @@ static bool body_second_try(void)
     return true;
 }
 
-static void test_second_try_works(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_second_try);
-}
+BOUNDED_TEST(test_second_try_works, body_second_try)
 
 /*
  * No thread before what it uses exists: it would poll descriptor -1. So the
@@ -269,12 +254,7 @@ static bool body_thread_last(void)
     return true;
 }
 
-static void test_fault_thread_is_started_last(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_thread_last);
-}
+BOUNDED_TEST(test_fault_thread_is_started_last, body_thread_last)
 
 /* A page_size that its memory does not have would be placed in part. */
 static bool body_wrong_page_size(void)
@@ -294,12 +274,7 @@ static bool body_wrong_page_size(void)
     return true;
 }
 
-static void test_wrong_page_size(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_wrong_page_size);
-}
+BOUNDED_TEST(test_wrong_page_size, body_wrong_page_size)
 
 /* Scripted operations: the guest is found by the table that it embeds. */
 static Guest *guest_of(const UffdOps *ops)
@@ -371,34 +346,18 @@ static bool body_read_eagain(void)
 
 /* poll() gives EINTR even with SA_RESTART: a thread that takes it for an error
  * leaves, and the next fault sleeps for ever. */
-static void test_poll_eintr(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_poll_eintr);
-}
+BOUNDED_TEST(test_poll_eintr, body_poll_eintr)
 
 /* POLLIN, and then somebody else resolved the fault: read() has nothing. */
-static void test_pollin_then_eagain(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_read_eagain);
-}
-
-static void on_sigusr1(int number)
-{
-    (void)number;
-}
+BOUNDED_TEST(test_pollin_then_eagain, body_read_eagain)
 
 /* The same with a real signal at a thread that really sleeps in poll(). */
 static bool body_real_signal(void)
 {
-    struct sigaction action = { .sa_handler = on_sigusr1, .sa_flags = SA_RESTART };
     Guest guest;
 
     guest_init(&guest);
-    sigaction(SIGUSR1, &action, NULL);
+    let_sigusr1_interrupt();
     CHECK(set_up(&guest));
     for (uint64_t page = 0; page < PAGES; page++) {
         pthread_kill(guest.mis.fault_thread, SIGUSR1);
@@ -412,12 +371,7 @@ static bool body_real_signal(void)
     return true;
 }
 
-static void test_signals_at_the_fault_thread(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_real_signal);
-}
+BOUNDED_TEST(test_signals_at_the_fault_thread, body_real_signal)
 
 /* A duplicate of each message, as after a signal in the middle of a fault. */
 static ssize_t read_twice(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length)
@@ -445,12 +399,7 @@ static bool body_duplicates(void)
 
 /* The second message must neither place the page again, over what the guest
  * has written meanwhile, nor be an error. */
-static void test_duplicate_messages(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_duplicates);
-}
+BOUNDED_TEST(test_duplicate_messages, body_duplicates)
 
 /* EAGAIN at first, with nothing done: the address space is changing. */
 static int copy_after_eagain(const UffdOps *ops, int uffd, struct uffdio_copy *copy)
@@ -472,12 +421,7 @@ static bool body_copy_eagain(void)
     return loads_with(script_copy_eagain, 8 * PAGES);
 }
 
-static void test_copy_eagain(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_copy_eagain);
-}
+BOUNDED_TEST(test_copy_eagain, body_copy_eagain)
 
 /* What cannot be survived: the thread that touches gets SIGBUS, in bounded time. */
 static bool touch_gives(Guest *guest, unsigned page, int wanted)
@@ -629,12 +573,7 @@ static bool body_fault_thread_dies(void)
 
 /* The handler's exit races with a fault: who came too late, or waits already,
  * must not sleep for ever, nor get zeroes when the descriptor is closed. */
-static void test_fault_thread_that_has_to_leave(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_fault_thread_dies);
-}
+BOUNDED_TEST(test_fault_thread_that_has_to_leave, body_fault_thread_dies)
 
 static bool body_copy_fails(void)
 {
@@ -643,12 +582,7 @@ static bool body_copy_fails(void)
 }
 
 /* ESRCH, or EAGAIN without end (after about 10 s, which this table skips). */
-static void test_copy_fails(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_copy_fails);
-}
+BOUNDED_TEST(test_copy_fails, body_copy_fails)
 
 static bool body_no_poison(void)
 {
@@ -657,12 +591,7 @@ static bool body_no_poison(void)
 
 /* Before Linux 6.6 nothing can be poisoned. Unregistering would give zeroes,
  * holding on would hang: the block is shut off. */
-static void test_kernel_without_poison(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_no_poison);
-}
+BOUNDED_TEST(test_kernel_without_poison, body_no_poison)
 
 static bool body_unknown_event(void)
 {
@@ -695,13 +624,7 @@ static bool body_unknown_address(void)
 }
 
 /* Reported, never passed over; the pages of others are served all the same. */
-static void test_unknown_messages(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_unknown_event);
-    run_bounded(body_unknown_address);
-}
+BOUNDED_TEST(test_unknown_messages, body_unknown_event, body_unknown_address)
 
 static int protect_enomem(const UffdOps *ops, void *memory, size_t length, int protection)
 {
@@ -747,12 +670,7 @@ static bool body_nothing_works(void)
     _exit(0);
 }
 
-static void test_where_nothing_works_there_is_no_zero_page(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_nothing_works);
-}
+BOUNDED_TEST(test_where_nothing_works_there_is_no_zero_page, body_nothing_works)
 
 /* Faults of 8 threads on one page: as many messages, one copy, all go on. */
 static bool body_all_on_one_page(void)
@@ -777,12 +695,7 @@ static bool body_all_on_one_page(void)
     return true;
 }
 
-static void test_all_threads_on_one_page(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(body_all_on_one_page);
-}
+BOUNDED_TEST(test_all_threads_on_one_page, body_all_on_one_page)
 
 /*
  * Pure accounts: a claim is got once; what is settled stays so.

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* A table in which each way of opening answers as told. */
@@ -257,6 +258,122 @@ static void test_kernel_answers(void **state)
     tear_down_area(&area);
 }
 
+/*
+ * Probing on the descriptor that is used; registering or reading before the
+ * handshake; poll() before it, which says POLLERR for ever: each leaves a
+ * loader that waits without end, or with no features.
+ */
+static void test_kernel_wants_one_handshake(void **state)
+{
+    const UffdOps *ops = uffd_ops_real();
+    struct uffdio_api api = { .api = UFFD_API };
+    struct pollfd poll = { .events = POLLIN };
+    struct uffd_msg message;
+    Uffd uffd;
+    bool huge;
+    int fd;
+
+    (void)state;
+    require_uffd();
+    assert_true(uffd_open(ops, 0, 0, &uffd, NULL));
+    assert_int_equal(ops->api(ops, uffd.fd, &api), -EINVAL);
+    fd = ops->open(ops, uffd.method, O_CLOEXEC | O_NONBLOCK);
+    assert_true(fd >= 0);
+    assert_int_equal(ops->read(ops, fd, &message, sizeof(message)), -EINVAL);
+    assert_false(uffd_register(ops, fd, &message, sizeof(message), &huge, NULL));
+    poll.fd = fd;
+    assert_int_equal(ops->poll(ops, &poll, 1), 1);
+    assert_int_equal(poll.revents, POLLERR);
+    close(fd);
+    close(uffd.fd);
+}
+
+static void *read_byte(void *opaque)
+{
+    volatile uint8_t *byte = opaque;
+
+    return *byte ? opaque : NULL;
+}
+
+/*
+ * The fault is reported, and resolved by another thread before it is read: a
+ * thread that takes POLLIN for a message that is there for it hangs in read()
+ * (blocking), or takes EAGAIN for the end.
+ */
+static void test_kernel_withdraws_messages(void **state)
+{
+    const UffdOps *ops = uffd_ops_real();
+    struct pollfd poll = { .events = POLLIN };
+    struct uffd_msg message;
+    pthread_t thread;
+    Area area;
+
+    (void)state;
+    require_uffd();
+    set_up_area(&area);
+    poll.fd = area.uffd.fd;
+    assert_int_equal(pthread_create(&thread, NULL, read_byte, area.ram), 0);
+    assert_int_equal(ops->poll(ops, &poll, 1), 1);
+    assert_int_equal(poll.revents, POLLIN);
+    assert_int_equal(uffd_zeropage(ops, area.uffd.fd, area.ram, 0x1000), 0x1000);
+    pthread_join(thread, NULL);
+    assert_int_equal(ops->read(ops, area.uffd.fd, &message, sizeof(message)), -EAGAIN);
+    tear_down_area(&area);
+}
+
+/* In the process that is left over: the memory's own process has ended. */
+static int copy_when_gone(const Area *area, pid_t parent, int told)
+{
+    static uint8_t from[0x1000] __attribute__((aligned(0x1000)));
+    int64_t result;
+    uint8_t byte;
+
+    while (getppid() == parent) {
+        g_usleep(100);
+    }
+    do {
+        result = uffd_copy(uffd_ops_real(), area->uffd.fd, area->ram, from, sizeof(from));
+        /* Its memory goes a little later than it does. */
+    } while (result == -EEXIST || result > 0 || result == -EAGAIN);
+    byte = (uint8_t)-result;
+    return write(told, &byte, 1) == 1 ? 0 : 1;
+}
+
+static int body_process_is_gone(void *opaque)
+{
+    int told = *(int *)opaque;
+    pid_t self = getpid();
+    Area area;
+
+    set_up_area(&area);
+    if (fork() == 0) {
+        _exit(copy_when_gone(&area, self, told));
+    }
+    /* The child has the descriptor, and goes on alone. */
+    _exit(0);
+}
+
+/* ESRCH, an end, not something to wait for: who touches there is gone as well. */
+static void test_copy_into_a_process_that_is_gone(void **state)
+{
+    uint8_t byte = 0;
+    int ends[2];
+    pid_t child;
+
+    (void)state;
+    require_uffd();
+    assert_int_equal(pipe(ends), 0);
+    child = fork();
+    if (child == 0) {
+        _exit(body_process_is_gone(&ends[1]));
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    assert_int_equal(byte, ESRCH);
+    close(ends[0]);
+}
+
 /* Registered by somebody else: EBUSY, and it stays theirs. */
 static void test_register_of_what_is_taken(void **state)
 {
@@ -285,6 +402,9 @@ int main(void)
         cmocka_unit_test(test_failed_handshake_leaves_nothing_open),
         cmocka_unit_test(test_partial_ioctls_are_progress),
         cmocka_unit_test(test_kernel_answers),
+        cmocka_unit_test(test_kernel_wants_one_handshake),
+        cmocka_unit_test(test_kernel_withdraws_messages),
+        cmocka_unit_test(test_copy_into_a_process_that_is_gone),
         cmocka_unit_test(test_register_of_what_is_taken),
     };
 

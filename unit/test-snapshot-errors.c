@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * loader/snapshot-load.[ch]: files that fail while they are loaded, threads
+ * that have to leave, and loads that are given up. Whoever touches a page that
+ * cannot be had gets a signal, in bounded time, and the load reports an error:
+ * never a page of zeroes in place of data.
+ */
+#include "unit/lazy-support.h"
+#include "unit/support.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/*
+ * The file gets shorter after its header was read, and a thread touches pages
+ * that it has lost.
+ */
+static bool truncated_at(bool mapped, uint64_t offset_in_pages)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    Resources before;
+    SnapshotLoad *load;
+
+    what.bits = BITS_ALL;
+    what.mapped = mapped;
+    guest = lazy_guest_new(&what);
+    before = count_resources();
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    CHECK(page_gives(guest, 0, 0));
+    CHECK(ftruncate(guest->fd, (off_t)(guest->file_pages + offset_in_pages)) == 0);
+    CHECK(page_gives(guest, 32, SIGBUS));
+    /* And the rest; what was loaded before stays. */
+    CHECK(page_gives(guest, 66, SIGBUS));
+    CHECK(page_gives(guest, 0, 0));
+    CHECK(ends_with_error(load, "(rule P1)"));
+    CHECK(page_gives(guest, 32, SIGBUS));
+    CHECK(page_gives(guest, 66, SIGBUS));
+    CHECK(resources_are(before));
+    return true;
+}
+
+static bool body_truncated(void)
+{
+    return truncated_at(true, 0) && truncated_at(false, 0) && truncated_at(true, AT(32) + 1000) &&
+           truncated_at(false, AT(32) + 1000) && truncated_at(true, AT(33) - 1);
+}
+
+BOUNDED_TEST(test_truncated_file, body_truncated)
+
+/*
+ * The eager thread meets it, with nobody waiting. Where COPY meets the hole in
+ * the mapping it says EFAULT; in the page where the file ends now, what stands
+ * behind the end reads as zero, and only a look at the size tells. Afterwards
+ * all from the run on in which the file ended is poisoned.
+ */
+static bool truncated_before_eager(BitPattern bits, uint64_t left, bool mapped)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    SnapshotLoad *load;
+    Gate gate;
+
+    what.bits = bits;
+    what.mapped = mapped;
+    guest = lazy_guest_new(&what);
+    gate_init(&gate, guest, LAZY_POINT_EAGER_NEXT, LAZY_EAGER_THREAD, bits == BITS_ALL ? 0 : 1);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    CHECK(ftruncate(guest->fd, (off_t)(guest->file_pages + left)) == 0);
+    gate_open(&gate);
+    snapshot_load_wait(load);
+    CHECK(page_gives(guest, 65, SIGBUS));
+    CHECK(page_gives(guest, left / TEST_PAGE | 1, SIGBUS));
+    /* A page without content is still what it has to be. */
+    CHECK(bits == BITS_ALL || page_gives(guest, 2, 0));
+    return ends_with_error(load, "(rule P1)");
+}
+
+static bool body_truncated_before_eager(void)
+{
+    for (unsigned mapped = 0; mapped < 2; mapped++) {
+        CHECK(truncated_before_eager(BITS_ALTERNATING, 0, mapped));
+        CHECK(truncated_before_eager(BITS_ALTERNATING, AT(1) + 100, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, 0, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, AT(1) + 100, mapped));
+        CHECK(truncated_before_eager(BITS_ALL, AT(2) - 1, mapped));
+    }
+    return true;
+}
+
+/* Between the look at the size and the copy. */
+static bool truncated_between(uint64_t left, const char *words, int number)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    SnapshotLoad *load;
+    Gate gate;
+
+    gate_init(&gate, guest, LAZY_POINT_READ, LAZY_EAGER_THREAD, 65);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    CHECK(ftruncate(guest->fd, (off_t)(guest->file_pages + left)) == 0);
+    gate_open(&gate);
+    CHECK(ends_with_error(load, words));
+    return page_gives(guest, 64, 0) && (!number || page_gives(guest, 65, number));
+}
+
+static bool body_truncated_between(void)
+{
+    /* EFAULT; then reading it tells what is wrong. */
+    CHECK(truncated_between(AT(65), "need 0x1000 bytes, but the file ends", SIGBUS));
+    /* Zeroes in place of data, but not in silence. */
+    CHECK(truncated_between(AT(65) + 100, "got shorter", 0));
+    return true;
+}
+
+BOUNDED_TEST(test_file_truncated_beside_the_load, body_truncated_before_eager,
+             body_truncated_between)
+
+typedef struct BadReader {
+    FileReader reader;
+    FileReader *good;
+    uint64_t bad_from; /* file offset from which on reads fail */
+} BadReader;
+
+static ssize_t bad_pread(FileReader *reader, void *buffer, size_t length, uint64_t offset)
+{
+    BadReader *self = (BadReader *)reader;
+
+    if (offset + length > self->bad_from) {
+        return -EIO;
+    }
+    return self->good->pread(self->good, buffer, length, offset);
+}
+
+/*
+ * The pending bit is cleared before the read: after an error the page must not
+ * belong to nobody, or the next to touch it waits for ever.
+ */
+static bool io_error(bool eager_thread, uint64_t target_page_size)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    BadReader bad;
+    SnapshotLoad *load;
+
+    what.mapped = false;
+    what.target_page_size = target_page_size;
+    guest = lazy_guest_new(&what);
+    bad = (BadReader){
+        .reader = { .pread = bad_pread, .size = guest->reader.reader.size },
+        .good = &guest->reader.reader,
+        .bad_from = UINT64_MAX, /* until all headers are read */
+    };
+    guest->mis.reader = &bad.reader;
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    CHECK(page_gives(guest, 1, 0));
+    bad.bad_from = guest->file_pages + 0x10000;
+    if (eager_thread) {
+        snapshot_load_wait(load);
+    }
+    for (uint64_t page = 17; page < host_pages(guest); page++) {
+        CHECK(page_gives(guest, page, page_has_data(&guest->block, page) ? SIGBUS : 0));
+        CHECK(page_gives(guest, page, page_has_data(&guest->block, page) ? SIGBUS : 0));
+    }
+    return ends_with_error(load, "reading failed: Input/output error");
+}
+
+static bool body_io_error(void)
+{
+    return io_error(false, 0x1000) && io_error(true, 0x1000) && io_error(false, 0x800);
+}
+
+BOUNDED_TEST(test_io_error, body_io_error)
+
+static ssize_t read_fails(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length)
+{
+    (void)ops;
+    (void)uffd;
+    (void)messages;
+    (void)length;
+    return -EIO;
+}
+
+/*
+ * The fault thread has to leave. Nobody would answer the next fault, not even
+ * one on a page without content.
+ */
+static bool fault_thread_dies(uint64_t page)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    UffdOps ops = *uffd_ops_real();
+    SnapshotLoad *load;
+
+    ops.read = read_fails;
+    guest->mis.uffd_ops = &ops;
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    CHECK(page_gives(guest, page, SIGBUS));
+    CHECK(page_gives(guest, 40, SIGBUS) && page_gives(guest, 41, SIGBUS));
+    CHECK(ends_with_error(load, "reading from userfaultfd: Input/output error"));
+    return page_gives(guest, page, SIGBUS);
+}
+
+static bool body_fault_thread_dies(void)
+{
+    return fault_thread_dies(3) && fault_thread_dies(4);
+}
+
+BOUNDED_TEST(test_fault_thread_has_to_leave, body_fault_thread_dies)
+
+/* A system call on a poisoned page: EFAULT, not zeroes. */
+static bool body_syscall_on_poison(void)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    SnapshotLoad *load = lazy_guest_start(guest, false);
+    char byte;
+    int ends[2];
+
+    CHECK(load && pipe(ends) == 0);
+    CHECK(ftruncate(guest->fd, (off_t)guest->file_pages) == 0);
+    CHECK(page_gives(guest, 1, SIGBUS));
+    CHECK(write(ends[1], guest->block.host + TEST_PAGE, 1) == -1 && errno == EFAULT);
+    CHECK(ends_with_error(load, "(rule P1)"));
+    CHECK(write(ends[1], guest->block.host + TEST_PAGE, 1) == -1 && errno == EFAULT);
+    CHECK(write(ends[1], guest->block.host, 1) == 1 && read(ends[0], &byte, 1) == 1);
+    CHECK(byte == 0);
+    close(ends[0]);
+    close(ends[1]);
+    return true;
+}
+
+BOUNDED_TEST(test_system_calls_on_poison, body_syscall_on_poison)
+
+/*
+ * The poison of a load that failed must not be there in the next one: its pages
+ * would give signals, although they are loaded. Of shared memory dropping the
+ * file's bytes leaves it.
+ */
+static bool load_after_failure(RamKind ram)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    SnapshotLoad *load;
+
+    what.ram = ram;
+    guest = lazy_guest_new(&what);
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    snapshot_load_cancel(load);
+    CHECK(page_gives(guest, 1, SIGBUS));
+    CHECK(ends_with_error(load, "cancelled"));
+    load = lazy_guest_start(guest, false);
+    CHECK(load && page_gives(guest, 1, 0));
+    CHECK(lazy_guest_end(load));
+    return check_ram(guest, 0, what.used_length);
+}
+
+static bool body_load_after_failure(void)
+{
+    return load_after_failure(RAM_ANONYMOUS) && load_after_failure(RAM_MEMFD);
+}
+
+BOUNDED_TEST(test_poison_does_not_outlive_its_load, body_load_after_failure)
+
+/*
+ * A fault's message is read, then the load fails elsewhere and poisons the
+ * page; whoever answers the message then must not put zeroes over the poison.
+ */
+static bool body_stale_message_after_poison(void)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    Toucher toucher = { .guest = guest, .offset = TEST_PAGE };
+    SnapshotLoad *load;
+    Gate gate;
+
+    gate_init(&gate, guest, LAZY_POINT_FAULT, LAZY_FAULT_THREAD, 1);
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    toucher_start(&toucher);
+    gate_wait(&gate);
+    snapshot_load_cancel(load);
+    toucher_join(&toucher);
+    CHECK(toucher.signal == SIGBUS);
+    gate_open(&gate);
+    g_usleep(2000);
+    CHECK(page_gives(guest, 1, SIGBUS));
+    CHECK(ends_with_error(load, "cancelled"));
+    CHECK(page_gives(guest, 1, SIGBUS));
+    return true;
+}
+
+BOUNDED_TEST(test_stale_message_after_poison, body_stale_message_after_poison)
+
+/* Poisoned by the one thread while the other has it claimed. */
+static bool cancelled_at(LazyPoint point, int wanted)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    Toucher toucher = { .guest = guest, .offset = TEST_PAGE };
+    SnapshotLoad *load;
+    Gate gate;
+
+    gate_init(&gate, guest, point, LAZY_EAGER_THREAD, 1);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    toucher_start(&toucher);
+    toucher_wait_asleep(&toucher);
+    snapshot_load_cancel(load);
+    gate_open(&gate);
+    toucher_join(&toucher);
+    CHECK(toucher.signal == wanted);
+    CHECK(ends_with_error(load, "cancelled"));
+    return page_gives(guest, 3, SIGBUS) && page_gives(guest, 1, wanted);
+}
+
+static bool body_cancelled(void)
+{
+    return cancelled_at(LAZY_POINT_CLAIMED, SIGBUS) && cancelled_at(LAZY_POINT_READ, 0);
+}
+
+BOUNDED_TEST(test_cancelled_beside_the_eager_thread, body_cancelled)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_truncated_file),
+        cmocka_unit_test(test_file_truncated_beside_the_load),
+        cmocka_unit_test(test_io_error),
+        cmocka_unit_test(test_fault_thread_has_to_leave),
+        cmocka_unit_test(test_system_calls_on_poison),
+        cmocka_unit_test(test_poison_does_not_outlive_its_load),
+        cmocka_unit_test(test_stale_message_after_poison),
+        cmocka_unit_test(test_cancelled_beside_the_eager_thread),
+    };
+
+    return pagewise_run("snapshot-errors", tests);
+}

@@ -46,7 +46,10 @@ PROPERTIES = {
     "stream": ("bounded", "clean-reject", "agrees", "eager=model", "split=whole"),
     "layout": ("bounded", "clean-reject", "agrees", "eager=model", "split=whole"),
     "round-trip": ("round-trip",),
+    "fault-map": ("maps",),
+    "postcopy": ("postcopy", "no-silent-zero"),
     "lazy": ("lazy=eager", "once", "no-silent-zero"),
+    "setup": ("setup-undo",),
 }
 NAMED = re.compile(r"property ([a-z=-]+)")
 

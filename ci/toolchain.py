@@ -83,7 +83,7 @@ class Build:
         """Stems of the targets of the tree, by their programs."""
         output, _ = run(["ninja", "-C", self.folder, "-t", "targets", "all"], self.log, 60)
         found = re.findall(rf"^bin/({prefix}-[a-z-]+): ", output, re.MULTILINE)
-        return sorted({stem for stem in found if not stem.endswith("-replay")})
+        return sorted({stem for stem in found if not stem.endswith(("-replay", "-record"))})
 
     def corpus(self, stem):
         return self.source / "corpus" / stem.replace(SUBJECT, "fuzz", 1).replace("nfc-", "fuzz-")

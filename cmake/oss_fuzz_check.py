@@ -68,6 +68,7 @@ FEW_SEEDS = 8
 FUZZ_RUNS = 300
 TARGET_SECONDS = 180
 
+STACK_FRAME = re.compile(r"^ *#\d+ 0x")
 TARGET_NAME = re.compile(r"^[A-Za-z0-9_-]+$")
 RUNTIME_OPTIONS = {
     "ASAN_OPTIONS": "abort_on_error=0:symbolize=0",
@@ -131,7 +132,8 @@ class Result:
         self.seconds = 0.0
 
     def add(self, check, words, output=""):
-        lines = [line for line in output.strip().splitlines() if line.strip()]
+        lines = [line for line in output.strip().splitlines()
+                 if line.strip() and not STACK_FRAME.match(line)]
         self.problems.append((check, "\n        ".join([words, *lines[-12:]])))
 
 

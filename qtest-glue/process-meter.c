@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +47,16 @@ ProcessCost process_cost(pid_t pid)
         cost.memory = (resident - shared) * sysconf(_SC_PAGESIZE);
     }
     return cost;
+}
+
+bool process_runs(pid_t pid)
+{
+    char line[256];
+    const char *name_end;
+
+    read_line(pid, "stat", line, sizeof(line));
+    name_end = strrchr(line, ')');
+    return name_end && name_end[1] == ' ' && name_end[2] == 'R';
 }
 
 bool process_main_loop_waits(pid_t pid)

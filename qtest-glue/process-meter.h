@@ -34,6 +34,14 @@ typedef struct LoadLimits {
 ProcessCost process_cost(pid_t pid);
 
 /**
+ * process_runs:
+ *
+ * Returns: true if the process' first thread runs, or would if it got a
+ * processor.
+ */
+bool process_runs(pid_t pid);
+
+/**
  * process_main_loop_waits:
  *
  * Returns: true if the process' first thread waits in ppoll(): QEMU's main loop

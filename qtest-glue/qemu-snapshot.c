@@ -225,6 +225,11 @@ QemuLoadOutcome qemu_check_limits(pid_t pid, const ProcessCost *before, const Lo
     if (!timed_out) {
         return QEMU_LOAD_COMPLETED;
     }
+    if (process_runs(pid)) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
+                    "the load did not end within %d ms, and goes on", limits->wall_ms);
+        return QEMU_LOAD_HUNG;
+    }
     if (process_main_loop_waits(pid)) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
                     "the load did not end within %d ms; QEMU's main loop is alive, and waits",
@@ -300,10 +305,19 @@ static bool run_migration(QemuProcess *qemu, const char *command, const char *pa
 {
     g_autofree char *uri = g_strconcat("file:", path, NULL);
     ProcessCost before = process_cost(qemu_process_pid(qemu));
+    g_autoptr(GError) cause = NULL;
 
     qmp_forget_events(qemu_process_qmp(qemu));
-    return qmp_run(qemu_process_qmp(qemu), error, command, "{'uri': <%s>}", uri) &&
-           wait_completed(qemu, &before, limits, outcome, error);
+    if (qmp_run(qemu_process_qmp(qemu), &cause, command, "{'uri': <%s>}", uri)) {
+        return wait_completed(qemu, &before, limits, outcome, error);
+    }
+    if (limits && g_error_matches(cause, QEMU_ERROR, QEMU_ERROR_TIMEOUT)) {
+        /* The load begins before the command is answered. */
+        *outcome = qemu_check_limits(qemu_process_pid(qemu), &before, limits, true, error);
+        return false;
+    }
+    g_propagate_error(error, g_steal_pointer(&cause));
+    return false;
 }
 
 bool qemu_save(QemuProcess *qemu, const char *path, const QemuTransfer *transfer, GError **error)

@@ -66,7 +66,7 @@ bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
     uint64_t pages = 0;
 
     /* To clear pages a reader has to look at them all. */
-    if (c->guest.clear_pages && has_large_block(&c->guest)) {
+    if (c->guest.clear_pages && !c->lazy && has_large_block(&c->guest)) {
         return true;
     }
     for (unsigned i = 0; i < c->guest.n_blocks; i++) {
@@ -381,7 +381,7 @@ static bool check_accepted(PropertyContext *context, const LoadCase *c, const Su
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
-static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
+bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
 {
     if (load->stages == SUBJECT_HEADERS) {
         load->blocks[0].host = guest_ram_forbidden(context->ram, error);
@@ -403,11 +403,9 @@ static void free_result(SubjectLoad *load)
     }
 }
 
-bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
-                GError **refusal, GError **error)
+SubjectLoad subject_load(const LoadCase *c, SubjectStages stages)
 {
-    AllocMeter meter = { 0 };
-    SubjectLoad load = {
+    return (SubjectLoad){
         .file = c->file,
         .guest = &c->guest,
         .stages = stages,
@@ -415,6 +413,23 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
         .header_offset = c->header_offset,
         .used_length = c->used_length,
     };
+}
+
+bool check_outcome(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
+                   const AllocMeter *meter, SubjectStatus status, const GError *refusal,
+                   GError **error)
+{
+    *(status == SUBJECT_ACCEPTED ? &context->stats.accepted : &context->stats.refused) += 1;
+    return check_bounded(context, c, load, meter, error) &&
+           check_clean_reject(context, load, status, refusal, error) &&
+           check_agrees(context, load, status, refusal, error);
+}
+
+bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
+                GError **refusal, GError **error)
+{
+    AllocMeter meter = { 0 };
+    SubjectLoad load = subject_load(c, stages);
     SubjectStatus status;
     bool holds;
 
@@ -430,10 +445,7 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
         context->stats.unsupported++;
         return true;
     }
-    *(*accepted ? &context->stats.accepted : &context->stats.refused) += 1;
-    holds = check_bounded(context, c, &load, &meter, error) &&
-            check_clean_reject(context, &load, status, *refusal, error) &&
-            check_agrees(context, &load, status, *refusal, error) &&
+    holds = check_outcome(context, c, &load, &meter, status, *refusal, error) &&
             (!*accepted || check_accepted(context, c, &load, error));
     free_result(&load);
     return holds;
@@ -457,7 +469,7 @@ static bool check_same_outcome(PropertyContext *context, const GError *whole, co
  * A file that is right for a guest of one page: after a refusal, it must load.
  * (Nothing of the refused load may be left in the subject.)
  */
-static bool check_reload(PropertyContext *context, GError **error)
+bool check_reload(PropertyContext *context, GError **error)
 {
     static const uint8_t simplest[1] = { 0 };
     g_autoptr(GError) refusal = NULL;

@@ -19,6 +19,9 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MODEL] = "model",
+    [PROPERTY_LAZY_EAGER] = "lazy=eager",
+    [PROPERTY_ONCE] = "once",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
 };
 
 static const Property properties[] = {
@@ -26,6 +29,7 @@ static const Property properties[] = {
     { "stream", INPUT_STREAM, property_stream },
     { "layout", INPUT_LAYOUT, property_layout },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
+    { "lazy", INPUT_LAZY, property_lazy },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -50,6 +54,7 @@ PropertyContext *property_context_new(const Subject *subject)
     PropertyContext *context = g_new0(PropertyContext, 1);
 
     context->subject = subject;
+    context->ram_property = PROPERTY_EAGER_MODEL;
     context->ram = guest_ram_new();
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
@@ -59,6 +64,7 @@ PropertyContext *property_context_new(const Subject *subject)
 
 void property_context_free(PropertyContext *context)
 {
+    lazy_context_free(context->lazy);
     guest_ram_free(context->ram);
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
@@ -105,8 +111,7 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
     return false;
 }
 
-/* Makes the input's file in context->file; *mutations of it were done. */
-static LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations)
+LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations)
 {
     LoadCase c = {
         .file = context->file,
@@ -124,8 +129,7 @@ static LoadCase make_case(PropertyContext *context, const Input *input, unsigned
     return c;
 }
 
-/* Judges; true if the case is one to go on with. */
-static bool begin_case(PropertyContext *context, const LoadCase *c)
+bool begin_case(PropertyContext *context, const LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
@@ -169,8 +173,7 @@ bool property_stream(PropertyContext *context, const uint8_t *data, size_t size,
     return !begin_case(context, &c) || check_case(context, &c, error);
 }
 
-/* The judge accepts every file that was generated and not mutated. */
-static bool check_generator(PropertyContext *context, GError **error)
+bool check_generator(PropertyContext *context, GError **error)
 {
     g_autofree char *line = NULL;
 
@@ -274,7 +277,7 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     return check_ram(context, judgement, blocks, error);
 }
 
-static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
+bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];

@@ -22,6 +22,10 @@ typedef enum PropertyId {
     PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
     PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_LAZY_EAGER,   /* lazy=eager: loaded lazily, every page is the same */
+    PROPERTY_ONCE,         /* each page is installed once; the guest's own is left alone */
+    /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
+    PROPERTY_NO_SILENT_ZERO,
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */
@@ -43,6 +47,9 @@ typedef struct PropertyStats {
     uint64_t either;      /* cases of VERDICT_MAY */
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
+    uint64_t lazy;        /* loads that were begun lazily */
+    uint64_t faults;      /* that these served */
+    uint64_t failed;      /* of these, loads that failed later than in the header stage */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
 } PropertyStats;
 
@@ -75,6 +82,9 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
 /* Load, save, load again; describe a file and make it anew. */
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
                          GError **error);
+
+/* A whole file as property_layout() has, loaded lazily by a schedule. */
+bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */

@@ -142,7 +142,8 @@ static bool wait_for_change(MigrationIncomingState *mis, LazyThread thread, unsi
 {
     const UffdOps *ops = ops_of(mis);
 
-    if (++*waits > MAX_WAITS) {
+    if (++*waits > MAX_WAITS || (thread != LAZY_FAULT_THREAD &&
+                                 __atomic_load_n(&mis->events_unreadable, __ATOMIC_RELAXED))) {
         return false;
     }
     if (thread == LAZY_FAULT_THREAD && mis->remove_events && !read_messages(mis, NULL)) {
@@ -391,6 +392,55 @@ bool postcopy_discard_range(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_
     return result < 0 ? refuse_block(error, rb, "RAM cannot be discarded", result) : true;
 }
 
+/*
+ * Nothing new comes after UNREGISTER. But who called madvise() in the last
+ * moment sleeps until his event was read, or the last copy of the descriptor
+ * was closed: a forked child may have one.
+ */
+static void read_what_is_left(const MigrationIncomingState *mis)
+{
+    struct uffd_msg messages[MESSAGES_PER_READ];
+    const UffdOps *ops = ops_of(mis);
+
+    while (ops->read(ops, mis->userfault_fd, messages, sizeof(messages)) > 0) {
+    }
+}
+
+/*
+ * Whose claims these are goes on, unless an unread event stops him: who else
+ * would read it now? Where that cannot be done, waiting for it is in vain.
+ */
+static void wait_without_faults(MigrationIncomingState *mis, RAMBlock *rb)
+{
+    const UffdOps *ops = ops_of(mis);
+
+    for (uint64_t page = 0; page < ram_block_lazy_pages(rb); page++) {
+        while (!ramblock_recv_bitmap_test(rb, page)) {
+            if (mis->remove_events && !read_messages(mis, NULL)) {
+                __atomic_store_n(&mis->events_unreadable, true, __ATOMIC_RELAXED);
+            }
+            ops->nap(ops, IN_FLIGHT_NAP_US);
+        }
+    }
+}
+
+void postcopy_end_faults(MigrationIncomingState *mis)
+{
+    for (unsigned i = 0; i < mis->n_blocks; i++) {
+        RAMBlock *rb = &mis->blocks[i];
+
+        if (rb->registered) {
+            wait_without_faults(mis, rb);
+        }
+        if (rb->registered && !__atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED)) {
+            uffd_unregister(ops_of(mis), mis->userfault_fd, rb->host, rb->lazy_length, NULL);
+        }
+    }
+    if (mis->remove_events) {
+        read_what_is_left(mis);
+    }
+}
+
 /* Somebody sleeps outside of all blocks: he gets a signal, and the load fails. */
 static void refuse_address(MigrationIncomingState *mis, uint64_t address)
 {
@@ -605,6 +655,7 @@ static void start_from_nothing(MigrationIncomingState *mis, PostcopyPageHandler 
     mis->fault_queue = g_array_new(FALSE, FALSE, sizeof(struct uffd_msg));
     mis->have_fault_thread = false;
     mis->faults = 0;
+    mis->events_unreadable = false;
     mis->have_install_lock = mis->remove_events;
     if (mis->have_install_lock) {
         pthread_mutex_init(&mis->install_lock, NULL);
@@ -669,20 +720,6 @@ static bool unregister_blocks(MigrationIncomingState *mis, bool *stays, GError *
         return false;
     }
     return true;
-}
-
-/*
- * Nothing new comes after UNREGISTER. But who called madvise() in the last
- * moment sleeps until his event was read, or the last copy of the descriptor
- * was closed: a forked child may have one.
- */
-static void read_what_is_left(const MigrationIncomingState *mis)
-{
-    struct uffd_msg messages[MESSAGES_PER_READ];
-    const UffdOps *ops = ops_of(mis);
-
-    while (ops->read(ops, mis->userfault_fd, messages, sizeof(messages)) > 0) {
-    }
 }
 
 static void close_fd(int *fd)

@@ -610,7 +610,8 @@ static bool has_to_fault(const LazyRun *run, const GuestAct *act)
 static void check_fault(LazyRun *run, const GuestAct *act, uint64_t before)
 {
     run->demanded++;
-    if (act->signal == 0 && run->lazy->faults(&run->load) == before) {
+    if (act->signal == 0 && run->lazy->faults(&run->load) == before &&
+        get(&run->fault_state) != LOADER_ENDED) {
         lazy_run_broken(run, PROPERTY_LAZY_EAGER, act->block,
                         "host page %" PRIu64 ": nobody had placed it, but touching it was no "
                         "fault: it was not loaded lazily",

@@ -42,15 +42,31 @@ static void die_with_parent(gpointer parent)
     }
 }
 
-bool child_spawn(Child *child, const char *const *argv, int output, GError **error)
+/* Our environment and @variables on top. Free with g_strfreev(). */
+static GStrv build_environment(const char *const *variables)
+{
+    GStrv environment = g_get_environ();
+
+    for (unsigned i = 0; variables && variables[i]; i++) {
+        g_auto(GStrv) parts = g_strsplit(variables[i], "=", 2);
+
+        environment = g_environ_setenv(environment, parts[0], parts[1], TRUE);
+    }
+    return environment;
+}
+
+bool child_spawn_spec(Child *child, const ChildSpec *spec, GError **error)
 {
     g_autoptr(GError) cause = NULL;
+    g_auto(GStrv) environment = build_environment(spec->variables);
     GPid pid;
 
     *child = (Child){ .pidfd = -1 };
-    if (!g_spawn_async_with_fds(NULL, (char **)argv, NULL,
-                                G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, die_with_parent,
-                                GINT_TO_POINTER(getpid()), &pid, -1, output, output, &cause)) {
+    if (!g_spawn_async_with_pipes_and_fds(
+            NULL, spec->argv, (const char *const *)environment,
+            G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, die_with_parent,
+            GINT_TO_POINTER(getpid()), -1, spec->output, spec->output, spec->fds, spec->targets,
+            spec->n_fds, &pid, NULL, NULL, NULL, &cause)) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "%s", cause->message);
         return false;
     }
@@ -64,6 +80,13 @@ bool child_spawn(Child *child, const char *const *argv, int output, GError **err
         return false;
     }
     return true;
+}
+
+bool child_spawn(Child *child, const char *const *argv, int output, GError **error)
+{
+    const ChildSpec spec = { .argv = argv, .output = output };
+
+    return child_spawn_spec(child, &spec, error);
 }
 
 bool child_wait(Child *child, int timeout_ms)

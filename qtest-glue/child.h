@@ -17,6 +17,25 @@ typedef struct Child {
     int status; /* as of waitpid() */
 } Child;
 
+/* What a child is started with. */
+typedef struct ChildSpec {
+    const char *const *argv; /* NULL-terminated; argv[0] is searched for in PATH */
+    int output;              /* becomes its stdout and stderr; borrowed */
+    /* "NAME=value", NULL-terminated, on top of our environment; NULL: none. */
+    const char *const *variables;
+    /* fds[i] becomes the child's descriptor targets[i]; borrowed. */
+    const int *fds;
+    const int *targets;
+    unsigned n_fds;
+} ChildSpec;
+
+/**
+ * child_spawn_spec:
+ *
+ * As child_spawn(), with more to say.
+ */
+bool child_spawn_spec(Child *child, const ChildSpec *spec, GError **error);
+
 /**
  * child_spawn:
  * @child: overwritten

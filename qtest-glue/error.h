@@ -16,6 +16,7 @@ typedef enum QemuErrorCode {
     QEMU_ERROR_TIMEOUT,   /* a deadline passed */
     QEMU_ERROR_PROTOCOL,  /* it answered what we do not understand */
     QEMU_ERROR_MIGRATION, /* a save or load ended with "failed" */
+    QEMU_ERROR_LIMIT,     /* a load passed a limit of time or memory */
     QEMU_ERROR_NO_ACCESS, /* the kernel does not let us look into its memory */
     QEMU_ERROR_IO,        /* a file or system call of ours failed */
 } QemuErrorCode;

@@ -74,13 +74,12 @@ static bool make_seed(const QemuBinary *binary, const Seed *seed, const char *wo
 
 static bool make_seeds(const QemuBinary *binary, const char *folder, GError **error)
 {
-    char *work = qemu_folder_new(error);
+    g_autoptr(QemuFolder) work = qemu_folder_new(error);
     bool ok = work != NULL;
 
     for (unsigned i = 0; ok && i < G_N_ELEMENTS(seeds); i++) {
-        ok = make_seed(binary, &seeds[i], work, folder, error);
+        ok = make_seed(binary, &seeds[i], qemu_folder_name(work), folder, error);
     }
-    qemu_folder_remove(work);
     return ok;
 }
 

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,45 +23,15 @@
 /* A QEMU that closed its monitor is about to end. */
 #define END_TIMEOUT_MS 2000
 #define LOG_NAME "qemu.log"
-#define SOCKET_NAME "qmp.sock"
+#define QMP_SOCKET_NAME "qmp.sock"
+#define QTEST_SOCKET_NAME "qtest.sock"
 
 struct QemuProcess {
-    char *folder;
+    QemuFolder *folder;
     Child child;
     QmpClient *qmp;
+    QtestClient *qtest;
 };
-
-char *qemu_folder_new(GError **error)
-{
-    g_autoptr(GError) cause = NULL;
-    char *folder = g_dir_make_tmp("pagewise-qemu-XXXXXX", &cause);
-
-    if (!folder) {
-        g_set_error(error, QEMU_ERROR, QEMU_ERROR_IO, "%s", cause->message);
-    }
-    return folder;
-}
-
-static void remove_folder(const char *folder)
-{
-    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(folder, name, NULL);
-
-        g_unlink(path);
-    }
-    g_rmdir(folder);
-}
-
-void qemu_folder_remove(char *folder)
-{
-    if (folder) {
-        remove_folder(folder);
-        g_free(folder);
-    }
-}
 
 char *qemu_escape_option(const char *value)
 {
@@ -73,7 +42,7 @@ char *qemu_escape_option(const char *value)
 
 char *qemu_process_path(const QemuProcess *qemu, const char *name)
 {
-    return g_build_filename(qemu->folder, name, NULL);
+    return qemu_folder_path(qemu->folder, name);
 }
 
 pid_t qemu_process_pid(const QemuProcess *qemu)
@@ -84,6 +53,11 @@ pid_t qemu_process_pid(const QemuProcess *qemu)
 QmpClient *qemu_process_qmp(QemuProcess *qemu)
 {
     return qemu->qmp;
+}
+
+QtestClient *qemu_process_qtest(QemuProcess *qemu)
+{
+    return qemu->qtest;
 }
 
 const Child *qemu_process_wait(QemuProcess *qemu, int timeout_ms)
@@ -143,35 +117,56 @@ static bool listen_on(int fd, const char *path, GError **error)
     return true;
 }
 
-static GStrv build_argv(const QemuBinary *binary, const char *socket_path,
-                        const char *const *arguments)
+/* "socket,id=@id,path=..." for the socket @name. Free with g_free(). */
+static char *chardev_option(const QemuProcess *qemu, const char *id, const char *name)
+{
+    g_autofree char *path = qemu_process_path(qemu, name);
+    g_autofree char *escaped = qemu_escape_option(path);
+
+    return g_strdup_printf("socket,id=%s,path=%s", id, escaped);
+}
+
+static GStrv build_argv(const QemuProcess *qemu, const QemuBinary *binary, const QemuStart *start)
 {
     g_autoptr(GStrvBuilder) argv = g_strv_builder_new();
-    g_autofree char *escaped = qemu_escape_option(socket_path);
-    g_autofree char *chardev = g_strdup_printf("socket,id=qmp,path=%s", escaped);
+    g_autofree char *qmp = chardev_option(qemu, "qmp", QMP_SOCKET_NAME);
+    g_autofree char *qtest = chardev_option(qemu, "qtest", QTEST_SOCKET_NAME);
 
     g_strv_builder_add_many(argv, binary->path, "-nodefaults", "-display", "none", "-S", "-chardev",
-                            chardev, "-mon", "chardev=qmp,mode=control", NULL);
-    g_strv_builder_addv(argv, (const char **)arguments);
+                            qmp, "-mon", "chardev=qmp,mode=control", NULL);
+    if (start->qtest) {
+        g_strv_builder_add_many(argv, "-chardev", qtest, "-qtest", "chardev:qtest", "-qtest-log",
+                                "none", NULL);
+    }
+    g_strv_builder_addv(argv, (const char **)start->arguments);
     return g_strv_builder_end(argv);
 }
 
-static bool spawn(QemuProcess *qemu, const char *const *argv, GError **error)
+static bool spawn(QemuProcess *qemu, const QemuBinary *binary, const QemuStart *start,
+                  GError **error)
 {
     g_autofree char *path = qemu_process_path(qemu, LOG_NAME);
-    int log = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    g_auto(GStrv) argv = build_argv(qemu, binary, start);
+    ChildSpec spec = {
+        .argv = (const char *const *)argv,
+        .output = open(path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0600),
+        .variables = start->variables,
+        .fds = start->fds,
+        .targets = start->targets,
+        .n_fds = start->n_fds,
+    };
     bool ok;
 
-    if (log < 0) {
+    if (spec.output < 0) {
         return fail_with_errno(error, path);
     }
-    ok = child_spawn(&qemu->child, argv, log, error);
-    close(log);
+    ok = child_spawn_spec(&qemu->child, &spec, error);
+    close(spec.output);
     return ok;
 }
 
 /* Accepts QEMU's connection. Returns the socket, or -1. */
-static int accept_monitor(QemuProcess *qemu, int listener, GError **error)
+static int accept_connection(QemuProcess *qemu, int listener, GError **error)
 {
     gint64 deadline = deadline_after(QEMU_START_TIMEOUT_MS);
     struct pollfd ready[] = {
@@ -194,57 +189,92 @@ static int accept_monitor(QemuProcess *qemu, int listener, GError **error)
     return accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 }
 
-static bool spawn_and_connect(QemuProcess *qemu, const QemuBinary *binary, int listener,
-                              const char *const *arguments, GError **error)
+static int listen_for(const QemuProcess *qemu, const char *name, GError **error)
 {
-    g_autofree char *path = qemu_process_path(qemu, SOCKET_NAME);
-    g_auto(GStrv) argv = NULL;
-    int monitor;
+    g_autofree char *path = qemu_process_path(qemu, name);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (!listen_on(listener, path, error)) {
-        return false;
+    if (fd < 0) {
+        fail_with_errno(error, "socket");
+        return -1;
     }
-    argv = build_argv(binary, path, arguments);
-    if (!spawn(qemu, (const char *const *)argv, error)) {
-        return false;
+    if (!listen_on(fd, path, error)) {
+        close(fd);
+        return -1;
     }
-    monitor = accept_monitor(qemu, listener, error);
-    if (monitor < 0) {
-        return false;
-    }
-    qemu->qmp = qmp_client_new(monitor, error);
+    return fd;
+}
+
+static bool connect_monitor(QemuProcess *qemu, int listener, GError **error)
+{
+    int fd = accept_connection(qemu, listener, error);
+
+    qemu->qmp = fd >= 0 ? qmp_client_new(fd, error) : NULL;
     return qemu->qmp != NULL;
 }
 
-static bool start(QemuProcess *qemu, const QemuBinary *binary, const char *const *arguments,
-                  GError **error)
+/* QEMU connects its qtest socket before it comes to the monitor's commands. */
+static bool connect_qtest(QemuProcess *qemu, int listener, GError **error)
 {
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = accept_connection(qemu, listener, error);
+
+    qemu->qtest = fd >= 0 ? qtest_client_new(fd) : NULL;
+    return qemu->qtest != NULL;
+}
+
+static bool spawn_and_connect(QemuProcess *qemu, const QemuBinary *binary, const QemuStart *start,
+                              int monitor, int qtest, GError **error)
+{
     bool ok;
 
-    if (listener < 0) {
-        return fail_with_errno(error, "socket");
+    if (!spawn(qemu, binary, start, error)) {
+        return false;
     }
-    ok = spawn_and_connect(qemu, binary, listener, arguments, error);
-    close(listener);
-    if (!ok && qemu->child.pidfd >= 0) {
+    ok = connect_monitor(qemu, monitor, error) &&
+         (!start->qtest || connect_qtest(qemu, qtest, error));
+    if (!ok) {
         child_wait(&qemu->child, END_TIMEOUT_MS);
         qemu_process_explain(qemu, error);
     }
     return ok;
 }
 
-QemuProcess *qemu_process_start(const QemuBinary *binary, const char *const *arguments,
-                                char *folder, GError **error)
+static bool start_process(QemuProcess *qemu, const QemuBinary *binary, const QemuStart *start,
+                          GError **error)
+{
+    int monitor = listen_for(qemu, QMP_SOCKET_NAME, error);
+    int qtest = start->qtest && monitor >= 0 ? listen_for(qemu, QTEST_SOCKET_NAME, error) : -1;
+    bool ok = monitor >= 0 && (qtest >= 0 || !start->qtest) &&
+              spawn_and_connect(qemu, binary, start, monitor, qtest, error);
+
+    if (monitor >= 0) {
+        close(monitor);
+    }
+    if (qtest >= 0) {
+        close(qtest);
+    }
+    return ok;
+}
+
+QemuProcess *qemu_process_start_with(const QemuBinary *binary, const QemuStart *start,
+                                     GError **error)
 {
     g_autoptr(QemuProcess) qemu = g_new0(QemuProcess, 1);
 
     qemu->child.pidfd = -1;
-    qemu->folder = folder ? folder : qemu_folder_new(error);
-    if (!qemu->folder || !start(qemu, binary, arguments, error)) {
+    qemu->folder = start->folder ? start->folder : qemu_folder_new(error);
+    if (!qemu->folder || !start_process(qemu, binary, start, error)) {
         return NULL;
     }
     return g_steal_pointer(&qemu);
+}
+
+QemuProcess *qemu_process_start(const QemuBinary *binary, const char *const *arguments,
+                                QemuFolder *folder, GError **error)
+{
+    const QemuStart start = { .arguments = arguments, .folder = folder };
+
+    return qemu_process_start_with(binary, &start, error);
 }
 
 bool qemu_process_stop(QemuProcess *qemu, GError **error)
@@ -263,6 +293,11 @@ bool qemu_process_stop(QemuProcess *qemu, GError **error)
     return false;
 }
 
+void qemu_process_kill(QemuProcess *qemu)
+{
+    child_kill(&qemu->child, 0);
+}
+
 void qemu_process_free(QemuProcess *qemu)
 {
     if (!qemu) {
@@ -270,6 +305,7 @@ void qemu_process_free(QemuProcess *qemu)
     }
     child_clear(&qemu->child);
     g_clear_pointer(&qemu->qmp, qmp_client_free);
-    qemu_folder_remove(qemu->folder);
+    g_clear_pointer(&qemu->qtest, qtest_client_free);
+    qemu_folder_free(qemu->folder);
     g_free(qemu);
 }

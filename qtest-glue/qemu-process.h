@@ -9,27 +9,45 @@
 
 #include "qtest-glue/child.h"
 #include "qtest-glue/qemu-binary.h"
+#include "qtest-glue/qemu-folder.h"
 #include "qtest-glue/qmp.h"
+#include "qtest-glue/qtest.h"
 
 /* How long QEMU may take from exec to the connected monitor. */
 #define QEMU_START_TIMEOUT_MS 20000
 
 typedef struct QemuProcess QemuProcess;
 
+/* What a QEMU is started with. */
+typedef struct QemuStart {
+    /* NULL-terminated; follow "-nodefaults -display none -S" and the monitor's. */
+    const char *const *arguments;
+    /* The private folder, taken over, also on failure. NULL: a new one. */
+    QemuFolder *folder;
+    bool qtest; /* give it a qtest socket: needs a machine with a processor */
+    /* As in ChildSpec. */
+    const char *const *variables;
+    const int *fds;
+    const int *targets;
+    unsigned n_fds;
+} QemuStart;
+
 /**
- * qemu_process_start:
- * @arguments: NULL-terminated; they follow "-nodefaults -display none -S" and
- *     the monitor's options
- * @folder: the private folder, taken over: removed with all files in it when
- *     the process is freed, also if this fails. NULL: a new one
+ * qemu_process_start_with:
  *
  * Starts a QEMU, and waits for its QMP greeting. The guest does not run (-S).
  *
  * Returns: the process, or NULL with QEMU_ERROR; the message ends with the
  * log. Free with qemu_process_free().
  */
+QemuProcess *qemu_process_start_with(const QemuBinary *binary, const QemuStart *start,
+                                     GError **error);
+
+/**
+ * qemu_process_start: the same with @arguments and @folder alone.
+ */
 QemuProcess *qemu_process_start(const QemuBinary *binary, const char *const *arguments,
-                                char *folder, GError **error);
+                                QemuFolder *folder, GError **error);
 
 /**
  * qemu_process_free: kills the process if it still runs; removes its folder.
@@ -49,6 +67,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QemuProcess, qemu_process_free)
 bool qemu_process_stop(QemuProcess *qemu, GError **error);
 
 /**
+ * qemu_process_kill: SIGKILL, of which a QEMU in the middle of a load dies, too.
+ */
+void qemu_process_kill(QemuProcess *qemu);
+
+/**
  * qemu_process_wait:
  *
  * Waits for the end of a process that is expected to end by itself.
@@ -60,6 +83,9 @@ const Child *qemu_process_wait(QemuProcess *qemu, int timeout_ms);
 
 /* The monitor; borrowed. */
 QmpClient *qemu_process_qmp(QemuProcess *qemu);
+
+/* The qtest socket; borrowed. NULL if it was not asked for. */
+QtestClient *qemu_process_qtest(QemuProcess *qemu);
 
 pid_t qemu_process_pid(const QemuProcess *qemu);
 
@@ -84,16 +110,6 @@ char *qemu_process_log(const QemuProcess *qemu);
  *     and with its log
  */
 void qemu_process_explain(QemuProcess *qemu, GError **error);
-
-/**
- * qemu_folder_new, qemu_folder_remove:
- *
- * A private folder under the system's folder for temporary files (TMPDIR), for
- * whoever needs one before the process is started. qemu_folder_remove()
- * removes it with all files in it, and frees the name; NULL is allowed.
- */
-char *qemu_folder_new(GError **error);
-void qemu_folder_remove(char *folder);
 
 /**
  * qemu_escape_option:

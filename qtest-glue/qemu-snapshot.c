@@ -134,21 +134,51 @@ static GVariant *capability(const char *name)
     return g_variant_new_parsed("{'capability': <%s>, 'state': <true>}", name);
 }
 
-/* "events" makes QEMU tell of each change of the migration's status. */
-static bool configure(QemuProcess *qemu, const char *const *capabilities, GError **error)
+char *qemu_transfer_name(const QemuTransfer *transfer)
 {
-    QmpClient *qmp = qemu_process_qmp(qemu);
+    if (transfer->lazy) {
+        return g_strdup("lazy");
+    }
+    if (!transfer->channels) {
+        return g_strdup("plain");
+    }
+    return g_strdup_printf("multifd %u%s", transfer->channels,
+                           transfer->direct_io ? " direct-io" : "");
+}
+
+/* "events" makes QEMU tell of each change of the migration's status. */
+static bool set_capabilities(QemuProcess *qemu, const QemuTransfer *transfer, GError **error)
+{
     GVariantBuilder list;
 
     g_variant_builder_init(&list, G_VARIANT_TYPE("aa{sv}"));
     g_variant_builder_add_value(&list, capability("events"));
     g_variant_builder_add_value(&list, capability("mapped-ram"));
-    for (unsigned i = 0; capabilities && capabilities[i]; i++) {
-        g_variant_builder_add_value(&list, capability(capabilities[i]));
+    if (transfer->channels) {
+        g_variant_builder_add_value(&list, capability("multifd"));
     }
-    return qmp_run(qmp, error, "migrate-set-capabilities", "{'capabilities': <%@aa{sv}>}",
-                   g_variant_builder_end(&list)) &&
-           qmp_run(qmp, error, "migrate-set-parameters", "{'max-bandwidth': <%t>}", (guint64)0);
+    if (transfer->lazy) {
+        g_variant_builder_add_value(&list, capability("postcopy-ram"));
+    }
+    for (unsigned i = 0; transfer->capabilities && transfer->capabilities[i]; i++) {
+        g_variant_builder_add_value(&list, capability(transfer->capabilities[i]));
+    }
+    return qmp_run(qemu_process_qmp(qemu), error, "migrate-set-capabilities",
+                   "{'capabilities': <%@aa{sv}>}", g_variant_builder_end(&list));
+}
+
+/* 9.0 does not know the parameter direct-io: it is named only where it is wanted. */
+bool qemu_configure(QemuProcess *qemu, const QemuTransfer *transfer, GError **error)
+{
+    QmpClient *qmp = qemu_process_qmp(qemu);
+
+    return set_capabilities(qemu, transfer, error) &&
+           qmp_run(qmp, error, "migrate-set-parameters", "{'max-bandwidth': <%t>}", (guint64)0) &&
+           (!transfer->channels || qmp_run(qmp, error, "migrate-set-parameters",
+                                           "{'multifd-channels': <%t>}",
+                                           (guint64)transfer->channels)) &&
+           (!transfer->direct_io ||
+            qmp_run(qmp, error, "migrate-set-parameters", "{'direct-io': <true>}"));
 }
 
 /* QEMU's reason for a failed migration. Free with g_free(). */
@@ -163,14 +193,89 @@ static char *query_error(QemuProcess *qemu)
                                                                "error-desc", "no reason given"));
 }
 
-/* Waits until the migration is over. False with an error if it failed. */
-static bool wait_completed(QemuProcess *qemu, GError **error)
+const char *qemu_load_outcome_name(QemuLoadOutcome outcome)
 {
-    gint64 deadline = deadline_after(QEMU_MIGRATION_TIMEOUT_MS);
+    static const char *const names[] = {
+        [QEMU_LOAD_COMPLETED] = "completed", [QEMU_LOAD_REFUSED] = "refused",
+        [QEMU_LOAD_CRASHED] = "crashed",     [QEMU_LOAD_HUNG] = "hung",
+        [QEMU_LOAD_BLEW_UP] = "blew up",     [QEMU_LOAD_WEDGED] = "wedged",
+        [QEMU_LOAD_UNABLE] = "unable",
+    };
+
+    return names[outcome];
+}
+
+QemuLoadOutcome qemu_check_limits(pid_t pid, const ProcessCost *before, const LoadLimits *limits,
+                                  bool timed_out, GError **error)
+{
+    ProcessCost cost = process_cost(pid);
+    int64_t cpu_ms = (cost.cpu_us - before->cpu_us) / 1000;
+
+    if (cost.memory > before->memory && cost.memory - before->memory > limits->memory) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
+                    "the load needed more than %" G_GUINT64_FORMAT " MiB of memory",
+                    limits->memory >> 20);
+        return QEMU_LOAD_BLEW_UP;
+    }
+    if (cpu_ms > limits->cpu_ms) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
+                    "the load needed more than %d ms of processor time", limits->cpu_ms);
+        return QEMU_LOAD_HUNG;
+    }
+    if (!timed_out) {
+        return QEMU_LOAD_COMPLETED;
+    }
+    if (process_main_loop_waits(pid)) {
+        g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
+                    "the load did not end within %d ms; QEMU's main loop is alive, and waits",
+                    limits->wall_ms);
+        return QEMU_LOAD_HUNG;
+    }
+    g_set_error(error, QEMU_ERROR, QEMU_ERROR_LIMIT,
+                "the load did not end within %d ms, of which it used %" G_GINT64_FORMAT
+                " ms of a processor; QEMU's main loop is dead, and so is its monitor",
+                limits->wall_ms, cpu_ms);
+    return QEMU_LOAD_WEDGED;
+}
+
+/* How often limits are looked at. */
+#define LIMITS_PERIOD_MS 20
+
+/* The next event on the migration; limits == NULL: no limit but the deadline. */
+static JsonObject *wait_migration_event(QemuProcess *qemu, const ProcessCost *before,
+                                        const LoadLimits *limits, gint64 deadline,
+                                        QemuLoadOutcome *outcome, GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) cause = NULL;
+        int left = deadline_left(deadline);
+        JsonObject *data =
+            qmp_wait_event(qemu_process_qmp(qemu), "MIGRATION",
+                           limits ? MIN(left, LIMITS_PERIOD_MS) : left, &cause);
+
+        if (!data && limits && g_error_matches(cause, QEMU_ERROR, QEMU_ERROR_TIMEOUT)) {
+            *outcome = qemu_check_limits(qemu_process_pid(qemu), before, limits, left == 0, error);
+            if (*outcome == QEMU_LOAD_COMPLETED) {
+                continue;
+            }
+            return NULL;
+        }
+        if (!data) {
+            g_propagate_error(error, g_steal_pointer(&cause));
+        }
+        return data;
+    }
+}
+
+/* Waits until the migration is over. False with an error if it failed. */
+static bool wait_completed(QemuProcess *qemu, const ProcessCost *before, const LoadLimits *limits,
+                           QemuLoadOutcome *outcome, GError **error)
+{
+    gint64 deadline = deadline_after(limits ? limits->wall_ms : QEMU_MIGRATION_TIMEOUT_MS);
 
     for (;;) {
         g_autoptr(JsonObject) data =
-            qmp_wait_event(qemu_process_qmp(qemu), "MIGRATION", deadline_left(deadline), error);
+            wait_migration_event(qemu, before, limits, deadline, outcome, error);
         const char *status;
 
         if (!data) {
@@ -190,23 +295,36 @@ static bool wait_completed(QemuProcess *qemu, GError **error)
     }
 }
 
-static bool run_migration(QemuProcess *qemu, const char *command, const char *path, GError **error)
+/* *outcome is set if a limit was passed. */
+static bool run_migration(QemuProcess *qemu, const char *command, const char *path,
+                          const LoadLimits *limits, QemuLoadOutcome *outcome, GError **error)
 {
     g_autofree char *uri = g_strconcat("file:", path, NULL);
+    ProcessCost before = process_cost(qemu_process_pid(qemu));
 
     qmp_forget_events(qemu_process_qmp(qemu));
     return qmp_run(qemu_process_qmp(qemu), error, command, "{'uri': <%s>}", uri) &&
-           wait_completed(qemu, error);
+           wait_completed(qemu, &before, limits, outcome, error);
+}
+
+bool qemu_save(QemuProcess *qemu, const char *path, const QemuTransfer *transfer, GError **error)
+{
+    QemuLoadOutcome outcome;
+
+    if (qemu_configure(qemu, transfer, error) &&
+        run_migration(qemu, "migrate", path, NULL, &outcome, error)) {
+        return true;
+    }
+    qemu_process_explain(qemu, error);
+    return false;
 }
 
 bool qemu_save_snapshot(QemuProcess *qemu, const char *path, const char *const *capabilities,
                         GError **error)
 {
-    if (configure(qemu, capabilities, error) && run_migration(qemu, "migrate", path, error)) {
-        return true;
-    }
-    qemu_process_explain(qemu, error);
-    return false;
+    const QemuTransfer transfer = { .capabilities = capabilities };
+
+    return qemu_save(qemu, path, &transfer, error);
 }
 
 static QemuLoadOutcome classify(QemuProcess *qemu, const GError *cause)
@@ -217,32 +335,55 @@ static QemuLoadOutcome classify(QemuProcess *qemu, const GError *cause)
         return QEMU_LOAD_REFUSED;
     }
     if (!g_error_matches(cause, QEMU_ERROR, QEMU_ERROR_DIED)) {
-        return QEMU_LOAD_HUNG;
+        return QEMU_LOAD_WEDGED;
     }
     child = qemu_process_wait(qemu, QEMU_MIGRATION_TIMEOUT_MS);
     if (!child) {
         return QEMU_LOAD_HUNG;
     }
-    return WIFEXITED(child->status) && WEXITSTATUS(child->status) == 1 ? QEMU_LOAD_REFUSED
-                                                                       : QEMU_LOAD_CRASHED;
+    return qemu_load_status_outcome(child->status);
 }
 
-QemuLoadOutcome qemu_load_snapshot(QemuProcess *qemu, const char *path,
-                                   const char *const *capabilities, GError **error)
+QemuLoadOutcome qemu_load_status_outcome(int status)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == 1 ? QEMU_LOAD_REFUSED : QEMU_LOAD_CRASHED;
+}
+
+/* A completed load has to leave a QEMU that answers. */
+static bool monitor_answers(QemuProcess *qemu, GError **error)
+{
+    return qmp_run(qemu_process_qmp(qemu), error, "query-status", NULL);
+}
+
+QemuLoadOutcome qemu_load(QemuProcess *qemu, const char *path, const QemuTransfer *transfer,
+                          const LoadLimits *limits, GError **error)
 {
     g_autoptr(GError) cause = NULL;
     QemuLoadOutcome outcome = QEMU_LOAD_COMPLETED;
 
-    if (!configure(qemu, capabilities, &cause)) {
+    if (!qemu_configure(qemu, transfer, &cause)) {
         outcome = QEMU_LOAD_UNABLE;
-    } else if (!run_migration(qemu, "migrate-incoming", path, &cause)) {
-        outcome = classify(qemu, cause);
+    } else if (!run_migration(qemu, "migrate-incoming", path, limits, &outcome, &cause) ||
+               !monitor_answers(qemu, &cause)) {
+        outcome = outcome != QEMU_LOAD_COMPLETED ? outcome : classify(qemu, cause);
+        if (g_error_matches(cause, QEMU_ERROR, QEMU_ERROR_LIMIT)) {
+            qemu_process_kill(qemu);
+        }
     }
     if (outcome != QEMU_LOAD_COMPLETED) {
         qemu_process_explain(qemu, &cause);
         g_propagate_error(error, g_steal_pointer(&cause));
     }
     return outcome;
+}
+
+QemuLoadOutcome qemu_load_snapshot(QemuProcess *qemu, const char *path,
+                                   const char *const *capabilities, GError **error)
+{
+    const QemuTransfer transfer = { .capabilities = capabilities };
+    const LoadLimits limits = LOAD_LIMITS_DEFAULT;
+
+    return qemu_load(qemu, path, &transfer, &limits, error);
 }
 
 static GBytes *read_file(const char *path, uint64_t length, GError **error)

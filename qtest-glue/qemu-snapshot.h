@@ -9,6 +9,7 @@
 #define PAGEWISE_QTEST_GLUE_QEMU_SNAPSHOT_H
 
 #include "model/guest.h"
+#include "qtest-glue/process-meter.h"
 #include "qtest-glue/qemu-process.h"
 
 /* How long a save or a load may take. */
@@ -52,41 +53,105 @@ GArray *qemu_list_blocks(QemuProcess *qemu, GError **error);
  */
 bool qemu_describe_guest(QemuProcess *qemu, Guest *guest, GError **error);
 
+/* How a snapshot is saved or loaded, on top of mapped-ram. */
+typedef struct QemuTransfer {
+    /* NULL-terminated: "x-ignore-shared", ...; NULL: none */
+    const char *const *capabilities;
+    unsigned channels; /* multifd with so many; 0: without */
+    bool direct_io;    /* the channels' pages with O_DIRECT; needs channels */
+    bool lazy;         /* loading: fast snapshot load, postcopy-ram with mapped-ram */
+} QemuTransfer;
+
 /**
- * qemu_save_snapshot:
+ * qemu_transfer_name:
+ *
+ * Returns: "plain", "multifd 2", "multifd 8 direct-io", "lazy". Free with
+ * g_free().
+ */
+char *qemu_transfer_name(const QemuTransfer *transfer);
+
+/**
+ * qemu_configure:
+ *
+ * Sets capabilities and parameters for a save or load; the bandwidth is not
+ * limited.
+ *
+ * Returns: false with QEMU_ERROR, or QMP_ERROR: this QEMU cannot do that.
+ */
+bool qemu_configure(QemuProcess *qemu, const QemuTransfer *transfer, GError **error);
+
+/**
+ * qemu_save:
  * @path: file to write; overwritten
- * @capabilities: NULL-terminated, on top of mapped-ram: "x-ignore-shared",
- *     "multifd"; NULL: none
  *
  * Saves a snapshot at full speed, and waits for the end of it. The guest must
  * be stopped.
  *
  * Returns: false with QEMU_ERROR or QMP_ERROR; @path may then be half a file.
  */
+bool qemu_save(QemuProcess *qemu, const char *path, const QemuTransfer *transfer, GError **error);
+
+/**
+ * qemu_save_snapshot: the same with @capabilities alone.
+ */
 bool qemu_save_snapshot(QemuProcess *qemu, const char *path, const char *const *capabilities,
                         GError **error);
 
 typedef enum QemuLoadOutcome {
     QEMU_LOAD_COMPLETED,
-    QEMU_LOAD_REFUSED, /* by an exit with status 1, or the status "failed" */
-    QEMU_LOAD_CRASHED, /* by a signal, or another exit status */
-    QEMU_LOAD_HUNG,    /* neither within QEMU_MIGRATION_TIMEOUT_MS */
-    QEMU_LOAD_UNABLE,  /* the load could not be asked for */
+    QEMU_LOAD_REFUSED,  /* by an exit with status 1, or the status "failed" */
+    QEMU_LOAD_CRASHED,  /* by a signal, or another exit status */
+    QEMU_LOAD_HUNG,     /* it goes on and on: over the limit of processor or wall-clock time */
+    QEMU_LOAD_BLEW_UP,  /* over the limit of memory */
+    QEMU_LOAD_WEDGED,   /* it does nothing, and its main loop (and QMP) is dead */
+    QEMU_LOAD_UNABLE,   /* the load could not be asked for */
+    QEMU_LOAD_OUTCOMES, /* number of outcomes */
 } QemuLoadOutcome;
 
+/* "completed", "refused", "crashed", "hung", "blew up", "wedged", "unable". */
+const char *qemu_load_outcome_name(QemuLoadOutcome outcome);
+
 /**
- * qemu_load_snapshot:
+ * qemu_load_status_outcome:
+ * @status: with which a loading QEMU ended, as of waitpid()
+ *
+ * Returns: QEMU_LOAD_REFUSED or QEMU_LOAD_CRASHED.
+ */
+QemuLoadOutcome qemu_load_status_outcome(int status);
+
+/**
+ * qemu_load:
  * @qemu: started with "-incoming defer"
  * @path: file to load
- * @capabilities: as for qemu_save_snapshot()
  *
- * Loads a snapshot, and waits for the outcome. One QEMU can load once.
+ * Loads a snapshot, and waits for the outcome. One QEMU can load once. A QEMU
+ * that passed a limit is killed.
  *
  * Returns: the outcome; @error is set for all but QEMU_LOAD_COMPLETED, and
  * has QEMU's own words.
  */
+QemuLoadOutcome qemu_load(QemuProcess *qemu, const char *path, const QemuTransfer *transfer,
+                          const LoadLimits *limits, GError **error);
+
+/**
+ * qemu_load_snapshot: the same with @capabilities alone, and default limits.
+ */
 QemuLoadOutcome qemu_load_snapshot(QemuProcess *qemu, const char *path,
                                    const char *const *capabilities, GError **error);
+
+/**
+ * qemu_check_limits:
+ * @before: what @pid had cost before the load
+ *
+ * Which limit has a load passed, if any? The last one, that of wall-clock time,
+ * is the caller's: @timed_out. Of a load that does nothing, whether QEMU is
+ * wedged is looked up at @pid.
+ *
+ * Returns: QEMU_LOAD_HUNG, QEMU_LOAD_BLEW_UP, QEMU_LOAD_WEDGED with @error, or
+ * QEMU_LOAD_COMPLETED if no limit was passed.
+ */
+QemuLoadOutcome qemu_check_limits(pid_t pid, const ProcessCost *before, const LoadLimits *limits,
+                                  bool timed_out, GError **error);
 
 /**
  * qemu_dump_physical:

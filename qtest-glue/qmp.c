@@ -6,20 +6,12 @@
 #include "qtest-glue/qmp.h"
 #include "qtest-glue/child.h"
 #include "qtest-glue/error.h"
+#include "qtest-glue/line-socket.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-/* No answer that we ask for comes near; bounds what a mad QEMU can cost us. */
-#define QMP_MAX_LINE (16 * 1024 * 1024)
 
 struct QmpClient {
-    int fd;
-    GByteArray *input; /* received, not yet taken as lines */
+    LineSocket *lines;
     GQueue events;     /* of JsonObject, oldest first */
     JsonObject *greeting;
     gint64 last_id; /* of the last command sent */
@@ -27,70 +19,10 @@ struct QmpClient {
 
 G_DEFINE_QUARK(qmp - error - quark, qmp_error)
 
-static bool wait_ready(QmpClient *qmp, short events, gint64 deadline, const char *what,
-                       GError **error)
-{
-    struct pollfd ready = { .fd = qmp->fd, .events = events };
-    int n;
-
-    do {
-        n = poll(&ready, 1, deadline_left(deadline));
-    } while (n < 0 && errno == EINTR);
-    if (n <= 0) {
-        g_set_error(error, QEMU_ERROR, QEMU_ERROR_TIMEOUT, "%s: QEMU did not answer in time", what);
-        return false;
-    }
-    return true;
-}
-
-static bool receive(QmpClient *qmp, gint64 deadline, const char *what, GError **error)
-{
-    uint8_t buffer[4096];
-    ssize_t n;
-
-    if (!wait_ready(qmp, POLLIN, deadline, what, error)) {
-        return false;
-    }
-    n = recv(qmp->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return true;
-    }
-    if (n <= 0) {
-        g_set_error(error, QEMU_ERROR, QEMU_ERROR_DIED, "%s: QEMU closed the connection", what);
-        return false;
-    }
-    g_byte_array_append(qmp->input, buffer, n);
-    if (qmp->input->len > QMP_MAX_LINE) {
-        g_set_error(error, QEMU_ERROR, QEMU_ERROR_PROTOCOL, "%s: the answer is endless", what);
-        return false;
-    }
-    return true;
-}
-
-/* One line without its end. Free with g_free(). */
-static char *read_line(QmpClient *qmp, gint64 deadline, const char *what, GError **error)
-{
-    for (;;) {
-        const uint8_t *end =
-            qmp->input->len ? memchr(qmp->input->data, '\n', qmp->input->len) : NULL;
-
-        if (end) {
-            size_t length = end - qmp->input->data;
-            char *line = g_strndup((const char *)qmp->input->data, length);
-
-            g_byte_array_remove_range(qmp->input, 0, length + 1);
-            return line;
-        }
-        if (!receive(qmp, deadline, what, error)) {
-            return NULL;
-        }
-    }
-}
-
 /* One object. Unref with json_object_unref(). */
 static JsonObject *read_object(QmpClient *qmp, gint64 deadline, const char *what, GError **error)
 {
-    g_autofree char *line = read_line(qmp, deadline, what, error);
+    g_autofree char *line = line_socket_read(qmp->lines, deadline, what, error);
     g_autoptr(JsonNode) node = NULL;
 
     if (!line) {
@@ -103,31 +35,6 @@ static JsonObject *read_object(QmpClient *qmp, gint64 deadline, const char *what
         return NULL;
     }
     return json_node_dup_object(node);
-}
-
-static bool send_all(QmpClient *qmp, const char *text, gint64 deadline, const char *what,
-                     GError **error)
-{
-    size_t left = strlen(text);
-
-    while (left) {
-        ssize_t n;
-
-        if (!wait_ready(qmp, POLLOUT, deadline, what, error)) {
-            return false;
-        }
-        n = send(qmp->fd, text, left, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-            continue;
-        }
-        if (n < 0) {
-            g_set_error(error, QEMU_ERROR, QEMU_ERROR_DIED, "%s: %s", what, g_strerror(errno));
-            return false;
-        }
-        text += n;
-        left -= n;
-    }
-    return true;
 }
 
 static const char *string_member(JsonObject *object, const char *member)
@@ -209,7 +116,7 @@ static JsonNode *execute(QmpClient *qmp, const char *command, GVariant *argument
     }
     text = json_to_string(request, FALSE);
     line = g_strconcat(text, "\r\n", NULL);
-    if (!send_all(qmp, line, deadline_after(QMP_TIMEOUT_MS), command, error)) {
+    if (!line_socket_write(qmp->lines, line, deadline_after(QMP_TIMEOUT_MS), command, error)) {
         return NULL;
     }
     return read_answer(qmp, command, error);
@@ -324,8 +231,7 @@ QmpClient *qmp_client_new(int fd, GError **error)
 {
     g_autoptr(QmpClient) qmp = g_new0(QmpClient, 1);
 
-    qmp->fd = fd;
-    qmp->input = g_byte_array_new();
+    qmp->lines = line_socket_new(fd);
     g_queue_init(&qmp->events);
     if (!negotiate(qmp, error)) {
         return NULL;
@@ -340,8 +246,7 @@ void qmp_client_free(QmpClient *qmp)
     }
     qmp_forget_events(qmp);
     g_clear_pointer(&qmp->greeting, json_object_unref);
-    g_byte_array_unref(qmp->input);
-    close(qmp->fd);
+    line_socket_free(qmp->lines);
     g_free(qmp);
 }
 

@@ -114,7 +114,7 @@ static char *ram_object(const RealMachine *machine, const char *folder, bool pri
 static QemuProcess *start_machine(const QemuBinary *binary, const RealMachine *machine,
                                   bool private_ram, bool incoming, GError **error)
 {
-    char *folder = qemu_folder_new(error);
+    QemuFolder *folder = qemu_folder_new(error);
     g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
     g_autofree char *object = NULL;
     g_autofree char *type = NULL;
@@ -124,7 +124,7 @@ static QemuProcess *start_machine(const QemuBinary *binary, const RealMachine *m
     if (!folder) {
         return NULL;
     }
-    object = ram_object(machine, folder, private_ram);
+    object = ram_object(machine, qemu_folder_name(folder), private_ram);
     type = g_strdup_printf("%s,memory-backend=%s", machine->type, machine->ram);
     size = g_strdup_printf("%u", machine->ram_mib);
     g_strv_builder_add_many(builder, "-accel", "tcg", "-object", object, "-machine", type, "-m",

@@ -34,7 +34,7 @@ typedef struct Case {
     unsigned machine;
     const char *const *capabilities;
     QemuBinary *binary;
-    char *folder;
+    QemuFolder *folder;
     RealSnapshot *snapshot;
     SparseFile *file; /* the snapshot, for the judge */
     Judgement judgement;
@@ -46,7 +46,7 @@ static void case_clear(Case *c)
     g_clear_pointer(&c->small, sparse_file_free);
     g_clear_pointer(&c->file, sparse_file_free);
     g_clear_pointer(&c->snapshot, real_snapshot_free);
-    g_clear_pointer(&c->folder, qemu_folder_remove);
+    g_clear_pointer(&c->folder, qemu_folder_free);
     g_clear_pointer(&c->binary, qemu_binary_free);
 }
 
@@ -80,7 +80,7 @@ static Case *need_snapshot(void **state)
     c->binary = require_qemu();
     c->folder = qemu_folder_new(&error);
     assert_no_error(error);
-    c->snapshot = real_snapshot_make(c->binary, c->machine, c->folder, c->capabilities, &error);
+    c->snapshot = real_snapshot_make(c->binary, c->machine, qemu_folder_name(c->folder), c->capabilities, &error);
     assert_no_error(error);
     c->small = sparse_file_new();
     c->file = sparse_file_new();
@@ -435,7 +435,7 @@ static void test_writer(void **state)
 
     assert_accepted(&c->judgement);
     tail = real_tail(c);
-    path = g_build_filename(c->folder, "again.snapshot", NULL);
+    path = qemu_folder_path(c->folder, "again.snapshot", NULL);
     write_again(c, tail, path);
     assert_same_bytes(c->file, path);
     if (!c->capabilities) {
@@ -449,7 +449,7 @@ static void test_qemu_loads_our_own_tail(void **state)
     Case *c = need_snapshot(state);
     g_autofree char *path = NULL;
 
-    path = g_build_filename(c->folder, "again.snapshot", NULL);
+    path = qemu_folder_path(c->folder, "again.snapshot", NULL);
     write_again(c, NULL, path);
     assert_qemu_loads(c, path, NULL);
 }
@@ -528,7 +528,7 @@ static void test_sparse_refuses(void **state)
     assert_false(real_snapshot_to_sparse(c->snapshot->path, &guest, c->small, &error));
     assert_non_null(strstr(error->message, "R3"));
     g_clear_error(&error);
-    assert_false(real_snapshot_to_sparse(c->folder, &guest, c->small, &error));
+    assert_false(real_snapshot_to_sparse(qemu_folder_name(c->folder), &guest, c->small, &error));
     assert_non_null(error);
 }
 
@@ -574,8 +574,8 @@ static void test_command_accepts(void **state)
 static void test_command_makes_it_again(void **state)
 {
     Case *c = need_snapshot(state);
-    g_autofree char *text_path = g_build_filename(c->folder, "description", NULL);
-    g_autofree char *again_path = g_build_filename(c->folder, "again", NULL);
+    g_autofree char *text_path = qemu_folder_path(c->folder, "description", NULL);
+    g_autofree char *again_path = qemu_folder_path(c->folder, "again", NULL);
     const char *const inspect[] = { "inspect", "--text", c->snapshot->path, NULL };
     const char *const make[] = { "make", text_path, again_path, NULL };
     const char *const diff[] = { "diff", c->snapshot->path, again_path, NULL };

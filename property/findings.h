@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The registry of known findings in QEMU: corpus/findings/<id>/finding.ini, one
+ * folder for each, beside its reproducer. docs/findings.md is made of it, and
+ * says what each key means.
+ *
+ * A fuzzer that has met a bug meets nothing else: so a finding that is
+ * registered for the subject under test is repaired out of every input before
+ * the load (findings_repair()), and a failure that happens all the same is new.
+ * Repairs are narrow: each undoes one break of one rule of
+ * docs/mapped-ram-format.md, as the model sees it, and leaves every other byte.
+ *
+ * It runs nothing and knows no subject: names and versions are strings.
+ */
+#ifndef PAGEWISE_PROPERTY_FINDINGS_H
+#define PAGEWISE_PROPERTY_FINDINGS_H
+
+#include "model/guest.h"
+#include "model/sparse-file.h"
+
+#include <glib.h>
+
+/* How a load can go. FINDING_OUTCOME_REFUSED and _RIGHT are as it should be. */
+typedef enum FindingOutcome {
+    FINDING_OUTCOME_RIGHT,           /* accepted, and RAM is what the model says */
+    FINDING_OUTCOME_REFUSED,         /* with an error, and the model does not object */
+    FINDING_OUTCOME_CRASH,           /* by a signal */
+    FINDING_OUTCOME_HANG,            /* no end within the time, or of CPU time */
+    FINDING_OUTCOME_BLOW_UP,         /* more memory than file and guest justify */
+    FINDING_OUTCOME_ACCEPTED_WRONG,  /* "completed", with wrong RAM or of a wrong file */
+    FINDING_OUTCOME_REFUSED_WRONGLY, /* of a right file */
+    FINDING_OUTCOME__MAX,
+} FindingOutcome;
+
+/* "right", "refused", "crash", "hang", "memory blow-up", "accepted wrong", ... */
+const char *finding_outcome_name(FindingOutcome outcome);
+/* FINDING_OUTCOME__MAX if there is none of that name. */
+FindingOutcome finding_outcome_by_name(const char *name);
+
+/* How the load is done; a finding may be one of multifd alone. */
+typedef enum FindingMode {
+    FINDING_MODE_PLAIN = 1 << 0,
+    FINDING_MODE_MULTIFD = 1 << 1,
+    FINDING_MODE_LAZY = 1 << 2,
+} FindingMode;
+
+/* One finding; everything belongs to the Findings that it is in. */
+typedef struct Finding {
+    char *id;
+    char *folder;
+    char *title;
+    char *property;    /* "safe", "bounded", "agrees", ... as in DESIGN.md */
+    unsigned modes;    /* FINDING_MODE_*, those that it happens in */
+    unsigned outcomes; /* 1 << FindingOutcome, those that were seen */
+    char *snapshot;    /* path of the reproducer in the text form, or NULL */
+    char *input;       /* path of the reproducer as a fuzz input, or NULL */
+} Finding;
+
+#define FINDINGS_ERROR findings_error_quark()
+GQuark findings_error_quark(void);
+
+typedef enum FindingsErrorCode {
+    FINDINGS_ERROR_FORMAT, /* a finding.ini is wrong: the message says where */
+    FINDINGS_ERROR_IO,
+} FindingsErrorCode;
+
+/* The findings that are registered for one subject; read only, any thread. */
+typedef struct Findings Findings;
+
+/**
+ * findings_read:
+ * @folder: corpus/findings
+ * @subject: "qemu-tree" or "qemu-binary"; NULL: all findings
+ * @version: "10.0.13"; a finding is registered for since <= @version < fixed.
+ *     NULL: whatever the version
+ *
+ * Returns: the registered findings in the order of their ids, or NULL with
+ * FINDINGS_ERROR. Free with findings_free().
+ */
+Findings *findings_read(const char *folder, const char *subject, const char *version,
+                        GError **error);
+
+/* No finding at all: nothing is repaired, nothing is known. */
+Findings *findings_none(void);
+void findings_free(Findings *findings);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Findings, findings_free)
+
+unsigned findings_count(const Findings *findings);
+const Finding *findings_get(const Findings *findings, unsigned index);
+/* NULL if there is none of this id. */
+const Finding *findings_by_id(const Findings *findings, const char *id);
+
+/* A load that is about to be done: what findings are looked for in. */
+typedef struct FindingLoad {
+    SparseFile *file; /* repairs write into it */
+    Guest *guest;     /* repairs may turn a capability of the reader off */
+    FindingMode mode;
+    /* One block alone (InputKind header): see judge_block(). Else a whole file. */
+    bool one_block;
+    uint64_t header_offset;
+    uint64_t used_length; /* repairs may set it */
+} FindingLoad;
+
+/**
+ * findings_repair:
+ * @log: NULL, or text that a line is appended to for each repair:
+ *     "page-size-zero: page_size at file offset 0x69: 0x0 -> 0x1000"
+ *
+ * Changes the load so that none of the findings is triggered any more. A load
+ * that triggers none is left as it is, to the byte.
+ *
+ * Returns: how many repairs were done.
+ */
+unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log);
+
+/**
+ * findings_match:
+ *
+ * Returns: the first finding that the (unrepaired) load triggers and that was
+ * seen to end in @outcome; NULL: what happened is new.
+ */
+const Finding *findings_match(const Findings *findings, const FindingLoad *load,
+                              FindingOutcome outcome);
+
+/* Does the load trigger this one finding? */
+bool finding_is_triggered(const Finding *finding, const FindingLoad *load);
+
+/*
+ * -1, 0, 1: how two versions "10.0.13" compare, number by number; what is
+ * missing counts as 0.
+ */
+int findings_compare_versions(const char *a, const char *b);
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The fork server: a library for LD_PRELOAD into an unmodified qemu-system that
+ * was started with "-incoming file:...". It must stay free of anything but
+ * libc: it runs inside QEMU, and in children of a process with threads.
+ *
+ * QEMU opens the file, configures everything, and enters its main loop; what it
+ * would read next is the file. Instead of the first poll of the main loop the
+ * server runs: a child for each request, which goes on in the main loop. The
+ * child has loaded once the file is closed and its main loop would block.
+ *
+ * It relies on what QEMU does in util/main-loop.c (ppoll in the main thread) and
+ * migration/file.c (one descriptor, and one more for each multifd channel, all
+ * opened before the first byte is read). The threads that QEMU had before are
+ * missing in the child: the RCU thread, and those of virtual processors, which
+ * -S keeps stopped.
+ */
+#define _GNU_SOURCE
+#include "qtest-glue/fork-server/protocol.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The file is found among at most so many descriptors of QEMU. */
+#define MAX_FILES 64
+
+typedef int PpollFunction(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                          const sigset_t *mask);
+
+/* QEMU gives no context to its libraries, so that this one is static. */
+static struct {
+    PpollFunction *ppoll;
+    bool enabled;
+    bool is_child;
+    unsigned n_files;
+    int files[MAX_FILES]; /* descriptors by which QEMU reads the file to load */
+} server;
+
+__attribute__((constructor)) static void set_up(void)
+{
+    server.ppoll = (PpollFunction *)dlsym(RTLD_NEXT, "ppoll");
+    server.enabled = getenv(FORK_SERVER_VARIABLE) != NULL;
+    /* Programs that QEMU starts are none of our business. */
+    unsetenv("LD_PRELOAD");
+    unsetenv(FORK_SERVER_VARIABLE);
+}
+
+static bool is_same_file(int fd, const struct stat *wanted)
+{
+    struct stat found;
+
+    return fstat(fd, &found) == 0 && found.st_dev == wanted->st_dev &&
+           found.st_ino == wanted->st_ino;
+}
+
+/* Finds the descriptors by which QEMU has the file open. */
+static void find_files(void)
+{
+    struct stat wanted;
+    struct dirent *entry;
+    DIR *dir = opendir("/proc/self/fd");
+
+    if (!dir || fstat(FORK_SERVER_FILE_FD, &wanted) < 0) {
+        _exit(126);
+    }
+    while ((entry = readdir(dir))) {
+        int fd = atoi(entry->d_name);
+
+        if (fd > 2 && fd != FORK_SERVER_FILE_FD && server.n_files < MAX_FILES &&
+            is_same_file(fd, &wanted)) {
+            server.files[server.n_files++] = fd;
+        }
+    }
+    closedir(dir);
+}
+
+/* Is any descriptor still open by which the file was read? */
+static bool has_file_open(void)
+{
+    struct stat wanted;
+
+    fstat(FORK_SERVER_FILE_FD, &wanted);
+    for (unsigned i = 0; i < server.n_files; i++) {
+        if (is_same_file(server.files[i], &wanted)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void tell(const ForkMessage *message)
+{
+    ssize_t n;
+
+    do {
+        n = send(FORK_SERVER_CONTROL_FD, message, sizeof(*message), MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n != sizeof(*message)) {
+        /* The client is gone. */
+        _exit(0);
+    }
+}
+
+static void wait_for_request(void)
+{
+    char request;
+    ssize_t n;
+
+    do {
+        n = recv(FORK_SERVER_CONTROL_FD, &request, sizeof(request), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n != sizeof(request) || request != FORK_SERVER_LOAD) {
+        _exit(0);
+    }
+}
+
+static void become_child(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(127);
+    }
+    server.is_child = true;
+    dup2(FORK_SERVER_LOG_FD, STDERR_FILENO);
+}
+
+static int64_t microseconds(struct timeval time)
+{
+    return time.tv_sec * INT64_C(1000000) + time.tv_usec;
+}
+
+static void wait_for_child(pid_t child)
+{
+    ForkMessage ended = { .type = FORK_SERVER_ENDED, .pid = child };
+    struct rusage usage;
+
+    while (wait4(child, &ended.status, 0, &usage) < 0 && errno == EINTR) {
+    }
+    ended.user_us = microseconds(usage.ru_utime);
+    ended.system_us = microseconds(usage.ru_stime);
+    tell(&ended);
+}
+
+/* Comes back in each child; the server itself never comes back. */
+static void serve(void)
+{
+    pid_t self = getpid();
+    ForkMessage ready = { .type = FORK_SERVER_READY, .pid = self };
+
+    tell(&ready);
+    for (;;) {
+        ForkMessage started = { .type = FORK_SERVER_STARTED };
+
+        wait_for_request();
+        for (unsigned i = 0; i < server.n_files; i++) {
+            /* Parent and children share the offset: the last one left it anywhere. */
+            lseek(server.files[i], 0, SEEK_SET);
+        }
+        lseek(FORK_SERVER_LOG_FD, 0, SEEK_SET);
+        started.pid = fork();
+        if (started.pid < 0) {
+            _exit(125);
+        }
+        if (started.pid == 0) {
+            become_child(self);
+            return;
+        }
+        tell(&started);
+        wait_for_child(started.pid);
+    }
+}
+
+/* The load is over. What there is to see, the client looks at from outside. */
+static void report_loaded(void)
+{
+    ForkMessage loaded = { .type = FORK_SERVER_LOADED, .pid = getpid() };
+
+    tell(&loaded);
+    for (;;) {
+        pause();
+    }
+}
+
+static bool would_block(const struct timespec *timeout)
+{
+    return !timeout || timeout->tv_sec > 0 || timeout->tv_nsec > 0;
+}
+
+static int main_loop_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+                          const sigset_t *mask)
+{
+    if (!server.is_child) {
+        if (server.n_files == 0) {
+            find_files();
+        }
+        if (server.n_files > 0) {
+            serve();
+        }
+    } else if (would_block(timeout) && !has_file_open()) {
+        struct timespec now = { 0, 0 };
+        int ready = server.ppoll(fds, n, &now, mask);
+
+        if (ready != 0) {
+            return ready;
+        }
+        report_loaded();
+    }
+    return server.ppoll(fds, n, timeout, mask);
+}
+
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    if (!server.enabled || getpid() != syscall(SYS_gettid)) {
+        return server.ppoll(fds, n, timeout, mask);
+    }
+    return main_loop_poll(fds, n, timeout, mask);
+}
+
+/* What a program that was built with _FORTIFY_SOURCE calls instead. */
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                size_t size);
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                size_t size)
+{
+    (void)size;
+    return ppoll(fds, n, timeout, mask);
+}
+
+/* QEMU marks guest RAM MADV_DONTFORK; the children need it. */
+int madvise(void *address, size_t length, int advice)
+{
+    if (server.enabled && advice == MADV_DONTFORK) {
+        return 0;
+    }
+    return syscall(SYS_madvise, address, length, advice);
+}

@@ -56,6 +56,12 @@ static size_t mutate_bytes(Random *r, uint8_t *data, size_t size, size_t max_siz
     return size;
 }
 
+/* Bytes that every input of the kind has. */
+static size_t prefix_of(InputKind kind)
+{
+    return kind == INPUT_LAZY ? LAZY_PREFIX : sizeof(InputHeader);
+}
+
 static InputHeader *header_of(uint8_t *data)
 {
     return (InputHeader *)data;
@@ -554,7 +560,7 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
 {
     Random r = { seed };
 
-    if (max_size < LAZY_PREFIX) {
+    if (max_size < prefix_of(kind)) {
         return mutate_bytes(&r, data, size, max_size);
     }
     size = repair_header(kind, data, size);
@@ -615,7 +621,7 @@ size_t cross_inputs(InputKind kind, const uint8_t *data1, size_t size1, const ui
     Random r = { seed };
     size_t payload1, payload2, prefix, suffix, at;
 
-    if (size1 < LAZY_PREFIX || size2 < LAZY_PREFIX || max_size < LAZY_PREFIX) {
+    if (MIN(MIN(size1, size2), max_size) < prefix_of(kind)) {
         return append(out, 0, max_size, data1, size1);
     }
     if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {

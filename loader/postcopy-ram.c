@@ -11,6 +11,7 @@
  * mark. While an event is unread every ioctl fails with EAGAIN; the fault
  * thread must then read it itself, or nobody would.
  */
+#define _GNU_SOURCE /* dup3() */
 #include "loader/postcopy-ram.h"
 
 #include "loader/error.h"
@@ -393,20 +394,6 @@ bool postcopy_discard_range(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_
 }
 
 /*
- * Nothing new comes after UNREGISTER. But who called madvise() in the last
- * moment sleeps until his event was read, or the last copy of the descriptor
- * was closed: a forked child may have one.
- */
-static void read_what_is_left(const MigrationIncomingState *mis)
-{
-    struct uffd_msg messages[MESSAGES_PER_READ];
-    const UffdOps *ops = ops_of(mis);
-
-    while (ops->read(ops, mis->userfault_fd, messages, sizeof(messages)) > 0) {
-    }
-}
-
-/*
  * Whose claims these are goes on, unless an unread event stops him: who else
  * would read it now? Where that cannot be done, waiting for it is in vain.
  */
@@ -424,20 +411,30 @@ static void wait_without_faults(MigrationIncomingState *mis, RAMBlock *rb)
     }
 }
 
+/*
+ * Who sleeps in madvise() until his event was read wakes when the last copy of
+ * the descriptor is closed. Its number has to stay for those who may still use
+ * it: it becomes the eventfd's.
+ */
+static void close_under_number(const MigrationIncomingState *mis)
+{
+    dup3(mis->userfault_event_fd, mis->userfault_fd, O_CLOEXEC);
+}
+
 void postcopy_end_faults(MigrationIncomingState *mis)
 {
+    bool stays = false;
+
     for (unsigned i = 0; i < mis->n_blocks; i++) {
         RAMBlock *rb = &mis->blocks[i];
 
         if (rb->registered) {
             wait_without_faults(mis, rb);
-        }
-        if (rb->registered && !__atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED)) {
-            uffd_unregister(ops_of(mis), mis->userfault_fd, rb->host, rb->lazy_length, NULL);
+            stays |= __atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED);
         }
     }
-    if (mis->remove_events) {
-        read_what_is_left(mis);
+    if (!stays) {
+        close_under_number(mis);
     }
 }
 
@@ -720,6 +717,20 @@ static bool unregister_blocks(MigrationIncomingState *mis, bool *stays, GError *
         return false;
     }
     return true;
+}
+
+/*
+ * Nothing new comes after UNREGISTER. But who called madvise() in the last
+ * moment sleeps until his event was read, or the last copy of the descriptor
+ * was closed: a forked child may have one.
+ */
+static void read_what_is_left(const MigrationIncomingState *mis)
+{
+    struct uffd_msg messages[MESSAGES_PER_READ];
+    const UffdOps *ops = ops_of(mis);
+
+    while (ops->read(ops, mis->userfault_fd, messages, sizeof(messages)) > 0) {
+    }
 }
 
 static void close_fd(int *fd)

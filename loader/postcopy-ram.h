@@ -67,7 +67,8 @@ void postcopy_answer_again(MigrationIncomingState *mis, RAMBlock *rb, uint64_t p
  * Nobody serves faults any more: pages that are missing read as zero from now
  * on, and who sleeps wakes. Only of the fault thread, when it leaves early, and
  * every page is claimed. Waits until all of them are settled: missing is then
- * nothing but what was discarded.
+ * nothing but what was discarded. (Not so where a block stays registered:
+ * postcopy_give_up_pages().)
  */
 void postcopy_end_faults(MigrationIncomingState *mis);
 

@@ -268,12 +268,14 @@ static bool has_failed(const SubjectFault *fault, unsigned used, unsigned index)
     return index < used && __atomic_load_n(&fault->countdown, __ATOMIC_ACQUIRE) == 0;
 }
 
-bool lazy_run_poison_failed(const LazyRun *run)
+bool lazy_run_may_shut_off(const LazyRun *run)
 {
     for (unsigned i = 0; i < SUBJECT_MAX_FAULTS; i++) {
         const SubjectFault *fault = &run->load.faults[i];
 
-        if (has_failed(fault, run->n_faults, i) && fault->operation == SUBJECT_POISON) {
+        if (has_failed(fault, run->n_faults, i) &&
+            (fault->operation == SUBJECT_POISON ||
+             (fault->operation == SUBJECT_READ_MESSAGE && run->load.remove_events))) {
             return true;
         }
     }

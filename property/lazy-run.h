@@ -152,8 +152,11 @@ SubjectStatus lazy_run_end(LazyRun *run, GError **refusal);
 /* Did anything happen that a load may fail of? */
 bool lazy_run_may_fail(const LazyRun *run);
 
-/* Did a page's poisoning fail? Then more than it may be shut off. */
-bool lazy_run_poison_failed(const LazyRun *run);
+/*
+ * Did poisoning a page fail, or may it have, since nobody could read an event?
+ * Then more than the page may be shut off.
+ */
+bool lazy_run_may_shut_off(const LazyRun *run);
 
 /* The first byte of @bytes that is not what page @page is to hold; LAZY_PAGE: none. */
 size_t lazy_run_compare_page(const LazyRun *run, const LazyBlock *block, uint64_t page);

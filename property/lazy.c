@@ -165,7 +165,7 @@ static bool give_up_page(LazyRun *run, const LazyBlock *block, uint64_t page)
 {
     LazyPage *state = &block->pages[page];
 
-    if (state->kept && !lazy_run_poison_failed(run)) {
+    if (state->kept && !lazy_run_may_shut_off(run)) {
         return lazy_run_broken(run, PROPERTY_ONCE, block,
                                "host page %" PRIu64 ": the guest had it, and cannot touch it any "
                                "more after the load failed",

@@ -49,6 +49,7 @@ static void test_all_kinds(void **state)
     for (unsigned kind = INPUT_HEADER; kind <= INPUT_ROUND_TRIP; kind++) {
         check_kind(kind);
     }
+    check_kind(INPUT_LAZY);
 }
 
 /* A file that is cut off at its start has no bytes, and that is an input, too. */

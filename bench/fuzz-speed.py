@@ -21,7 +21,7 @@ import tempfile
 
 # Floors on the machine that the project was founded on (2 cores, clang 14,
 # ASan + UBSan); on another machine only the ratios to each other tell.
-FLOORS = {"fuzz-header": 150000, "fuzz-layout": 60000}
+FLOORS = {"fuzz-header": 150000, "fuzz-layout": 60000, "fuzz-lazy": 15000}
 
 
 def options_of(target):

@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 /*
- * Makes SIGBUS and SIGSEGV in the functions below harmless, in all threads, for
- * ever. Elsewhere they do what they did before.
+ * Makes SIGBUS and SIGSEGV in the function below harmless, in all threads, until
+ * somebody else sets handlers. Elsewhere they do what they did before.
  */
 void guest_access_init(void);
 

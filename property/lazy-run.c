@@ -117,29 +117,55 @@ static bool wait_until(LazyRun *run, Condition *condition, const GuestThread *gu
 
 /* The loader's threads. */
 
+/* Beside who is held: it may be he. */
+static bool fault_thread_stands(LazyRun *run, const GuestThread *guest)
+{
+    (void)guest;
+    return get(&run->fault_state) != LOADER_RUNS;
+}
+
 static bool fault_thread_rests(LazyRun *run, const GuestThread *guest)
 {
     uint32_t state = get(&run->fault_state);
 
     (void)guest;
-    return state != LOADER_RUNS;
+    return state == LOADER_RESTS || state == LOADER_ENDED;
 }
 
-static bool eager_thread_rests(LazyRun *run, const GuestThread *guest)
+/* Beside who is held: it may nap until he goes on. */
+static bool eager_thread_stands(LazyRun *run, const GuestThread *guest)
 {
     (void)guest;
     return get(&run->eager_state) != LOADER_RUNS;
 }
 
-static bool wait_for_fault_thread(LazyRun *run)
+static bool eager_thread_rests(LazyRun *run, const GuestThread *guest)
 {
-    return !is_driven(run) ||
-           wait_until(run, fault_thread_rests, NULL, "the fault thread has served all faults");
+    uint32_t state = get(&run->eager_state);
+
+    (void)guest;
+    return state == LOADER_RESTS || state == LOADER_ENDED;
 }
 
-static bool wait_for_eager_thread(LazyRun *run)
+static const char fault_thread_is_to_rest[] = "the fault thread has served all faults";
+static const char eager_thread_is_to_rest[] = "the eager thread has loaded what it claimed";
+
+static bool let_fault_thread_stand(LazyRun *run)
 {
-    return wait_until(run, eager_thread_rests, NULL, "the eager thread has loaded what it claimed");
+    return !is_driven(run) || wait_until(run, fault_thread_stands, NULL, fault_thread_is_to_rest);
+}
+
+static bool let_eager_thread_stand(LazyRun *run)
+{
+    return wait_until(run, eager_thread_stands, NULL, eager_thread_is_to_rest);
+}
+
+/* Nobody is held, or will be. */
+static bool let_loader_rest(LazyRun *run)
+{
+    return (!is_driven(run) ||
+            wait_until(run, fault_thread_rests, NULL, fault_thread_is_to_rest)) &&
+           wait_until(run, eager_thread_rests, NULL, eager_thread_is_to_rest);
 }
 
 /* What the model says of guest RAM. */
@@ -336,16 +362,18 @@ static void act(LazyRun *run, GuestAct *act)
     }
 }
 
-static bool sleeps_in_kernel(const GuestAct *act)
+/* A discard does where madvise() waits for its event to be read. */
+static bool sleeps_in_kernel(const LazyRun *run, const GuestAct *act)
 {
-    return act->action == STEP_READ || act->action == STEP_WRITE || act->action == STEP_MADVISE;
+    return act->action == STEP_READ || act->action == STEP_WRITE || act->action == STEP_MADVISE ||
+           (act->action == STEP_DISCARD && run->load.remove_events);
 }
 
 static void *guest_thread(void *opaque)
 {
     GuestThread *guest = opaque;
 
-    __atomic_store_n(&guest->touching, sleeps_in_kernel(&guest->act), __ATOMIC_RELEASE);
+    __atomic_store_n(&guest->touching, sleeps_in_kernel(guest->run, &guest->act), __ATOMIC_RELEASE);
     act(guest->run, &guest->act);
     __atomic_store_n(&guest->touching, false, __ATOMIC_RELEASE);
     set(&guest->state, GUEST_DONE);
@@ -406,17 +434,24 @@ static bool has_page(const GuestAct *act)
     return act->action != STEP_CANCEL;
 }
 
+static void contest_read(GuestAct *read, const GuestAct *change)
+{
+    if (read->action == STEP_READ && read->block == change->block && read->page >= change->page &&
+        read->page < change->page + change->length) {
+        read->contested = true;
+        read->block->pages[read->page].raced = true;
+    }
+}
+
 /* Reads of the page that are not over may see it before or after. */
 static void contest_reads(LazyRun *run, const GuestAct *change)
 {
+    if (run->own_act) {
+        contest_read(run->own_act, change);
+    }
     for (unsigned i = 0; i < SCHEDULE_GUEST_THREADS; i++) {
-        GuestAct *other = &run->guests[i].act;
-
-        if (get(&run->guests[i].state) != GUEST_FREE && other->action == STEP_READ &&
-            other->block == change->block && other->page >= change->page &&
-            other->page < change->page + change->length) {
-            other->contested = true;
-            other->block->pages[other->page].raced = true;
+        if (get(&run->guests[i].state) != GUEST_FREE) {
+            contest_read(&run->guests[i].act, change);
         }
     }
 }
@@ -595,7 +630,7 @@ static void act_beside(LazyRun *run, unsigned number, const GuestAct *act)
     kept_thread_run(guest->thread, guest_thread, guest);
     if (wait_until(run, is_done_or_sleeps, guest, "a guest thread is done or sleeps") &&
         get(&run->fault_state) != LOADER_HELD) {
-        wait_for_fault_thread(run);
+        let_fault_thread_stand(run);
     }
     collect_all(run);
 }
@@ -609,11 +644,18 @@ static bool has_to_fault(const LazyRun *run, const GuestAct *act)
            !page->raced && page->poisons == 0 && get(&run->fault_state) != LOADER_ENDED;
 }
 
-static void check_fault(LazyRun *run, const GuestAct *act, uint64_t before)
+static unsigned times_placed(const GuestAct *act)
+{
+    const LazyPage *page = &act->block->pages[act->page];
+
+    return page->copies + page->zeroes;
+}
+
+static void check_fault(LazyRun *run, const GuestAct *act, unsigned placed, uint64_t faults)
 {
     run->demanded++;
-    if (act->signal == 0 && run->lazy->faults(&run->load) == before &&
-        get(&run->fault_state) != LOADER_ENDED) {
+    if (act->signal == 0 && times_placed(act) == placed &&
+        run->lazy->faults(&run->load) == faults && get(&run->fault_state) != LOADER_ENDED) {
         lazy_run_broken(run, PROPERTY_LAZY_EAGER, act->block,
                         "host page %" PRIu64 ": nobody had placed it, but touching it was no "
                         "fault: it was not loaded lazily",
@@ -637,23 +679,29 @@ static void check_whole_page(LazyRun *run, const GuestAct *act)
 /* Nobody is held: the fault is served while we sleep. */
 static void act_at_once(LazyRun *run, GuestAct *guest_act)
 {
-    uint64_t before = run->lazy->faults(&run->load);
-    bool faults;
+    uint64_t faults = run->lazy->faults(&run->load);
+    unsigned placed = 0;
+    bool has_to;
 
     if (!begin_act(run, guest_act)) {
         return;
     }
-    faults = is_driven(run) && has_to_fault(run, guest_act);
+    has_to = is_driven(run) && has_to_fault(run, guest_act);
+    placed = has_to ? times_placed(guest_act) : 0;
     hand_over(run);
     __atomic_store_n(&run->waiting_for, "the guest's own act is over", __ATOMIC_RELEASE);
+    run->own_act = guest_act;
     act(run, guest_act);
-    wait_for_fault_thread(run);
+    let_loader_rest(run); /* Who placed the page may be held right behind that. */
     hand_over(run);
+    run->own_act = NULL;
+    wait_for_guests(run);
     end_act(run, guest_act);
-    if (faults) {
-        check_fault(run, guest_act, before);
+    if (has_to && !guest_act->contested) {
+        check_fault(run, guest_act, placed, faults);
     }
-    if (guest_act->action == STEP_READ && guest_act->signal == 0 && !is_broken(run)) {
+    if (guest_act->action == STEP_READ && guest_act->signal == 0 && !guest_act->contested &&
+        !is_broken(run)) {
         check_whole_page(run, guest_act);
     }
 }
@@ -701,7 +749,7 @@ static void eager_step(LazyRun *run)
     hand_over(run);
     set(&run->eager_state, LOADER_RUNS);
     sem_post(&run->eager_go);
-    wait_for_eager_thread(run);
+    let_eager_thread_stand(run);
 }
 
 static void arm_failure(LazyRun *run, const SubjectFault *fault)
@@ -782,7 +830,7 @@ bool lazy_run_steps(LazyRun *run)
             continue;
         }
         do_step(run, &step);
-        if (!wait_for_guests(run) || !wait_for_fault_thread(run)) {
+        if (!let_loader_rest(run) || !wait_for_guests(run) || !let_loader_rest(run)) {
             return false;
         }
     }
@@ -1063,6 +1111,7 @@ void lazy_run_reset(LazyRun *run, const Input *input, const LoadCase *c)
 {
     run->input = input;
     run->flags = input->lazy_flags;
+    run->own_act = NULL;
     run->n_blocks = 0;
     run->n_expected = 0;
     run->n_faults = 0;
@@ -1123,7 +1172,7 @@ bool lazy_run_begin(LazyRun *run)
 {
     find_pages(run);
     hand_over(run);
-    return wait_for_fault_thread(run) && wait_for_eager_thread(run);
+    return let_loader_rest(run);
 }
 
 SubjectStatus lazy_run_end(LazyRun *run, GError **refusal)

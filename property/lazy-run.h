@@ -106,6 +106,7 @@ struct LazyRun {
     Watchdog *watchdog;
     int file_fd; /* the snapshot as a real file; -1: not needed so far */
     GuestThread guests[SCHEDULE_GUEST_THREADS];
+    GuestAct *own_act; /* of the schedule's own thread; NULL: none is under way */
     sem_t eager_go;
     LazyPage *page_store; /* LAZY_MAX_PAGES */
     uint8_t (*expected)[LAZY_PAGE];

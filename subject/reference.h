@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the two halves of the subject "reference" share: reference.c loads
- * eagerly and saves, reference-lazy.c loads lazily. Nobody else includes it.
+ * eagerly and saves, reference-lazy.c loads lazily; and how loaders that are
+ * wrong on purpose are made of it (unit/broken-lazy.c). Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
@@ -10,6 +11,9 @@
 #include "subject/lazy.h"
 
 extern const SubjectLazy reference_lazy;
+
+/* The operations that loads of this session will use: to be changed between loads. */
+UffdOps *reference_lazy_ops(void *session);
 
 /* Fills the loader's state from the property's; @blocks: as many as the guest has. */
 void reference_set_up(const SubjectLoad *load, FileReader *reader, RAMBlock *blocks,

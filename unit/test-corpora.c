@@ -21,6 +21,7 @@ static const Corpus corpora[] = {
     { INPUT_STREAM, true },
     { INPUT_LAYOUT, true },
     { INPUT_ROUND_TRIP, false },
+    { INPUT_LAZY, true },
 };
 
 /* Runs every file of the folder; returns their size in all. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
-# coverage, bench, format-check and tidy. To be included after all rooms.
+# afl-fuzz, oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
@@ -56,13 +56,76 @@ if(why)
   pagewise_command_unavailable(fuzz "${why}")
   pagewise_command_unavailable(fuzz-merge "${why}")
 else()
+  # Targets of another subject start from the same corpora, which they leave alone.
+  set(targets_run)
+  set(targets_merge)
+  foreach(target ${fuzz_targets})
+    get_target_property(corpus ${target} PAGEWISE_CORPUS)
+    list(APPEND targets_run ${target}=${corpus})
+    if(corpus STREQUAL target)
+      list(APPEND targets_merge ${target})
+    endif()
+  endforeach()
   foreach(action run merge)
     set(fuzz_${action} ${Python3_EXECUTABLE} ${scripts}/fuzz.py ${action}
         --build ${PROJECT_BINARY_DIR} --source ${PROJECT_SOURCE_DIR}
-        --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+        --seconds ${FUZZ_SECONDS} ${targets_${action}})
   endforeach()
   pagewise_command(fuzz DEPENDS ${fuzz_targets} COMMAND ${fuzz_run})
   pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
+endif()
+
+# The known findings in QEMU, run on the configured binary and tree. A tree's
+# subject sets PAGEWISE_TREE_REPLAY (the replay program of its target for inputs
+# of kind stream) and PAGEWISE_TREE_VERSION.
+if(TARGET finding-case)
+  find_program(PAGEWISE_qemu qemu-system-x86_64)
+  mark_as_advanced(PAGEWISE_qemu)
+  set(findings_command ${Python3_EXECUTABLE} ${scripts}/findings.py)
+  set(findings_run ${findings_command} run --source ${PROJECT_SOURCE_DIR}
+      --build ${PROJECT_BINARY_DIR})
+  if(QEMU_BINARY)
+    list(APPEND findings_run --qemu ${QEMU_BINARY})
+  elseif(PAGEWISE_qemu)
+    list(APPEND findings_run --qemu ${PAGEWISE_qemu})
+  endif()
+  get_property(tree_replay GLOBAL PROPERTY PAGEWISE_TREE_REPLAY)
+  get_property(tree_version GLOBAL PROPERTY PAGEWISE_TREE_VERSION)
+  set(findings_depends finding-case)
+  if(tree_replay)
+    list(APPEND findings_run --tree-replay $<TARGET_FILE:${tree_replay}>
+         --tree-version ${tree_version})
+    list(APPEND findings_depends ${tree_replay})
+  endif()
+  pagewise_command(findings DEPENDS ${findings_depends}
+    COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
+  pagewise_command(findings-doc COMMAND ${findings_command} doc --source ${PROJECT_SOURCE_DIR})
+  add_test(NAME findings-doc
+    COMMAND ${findings_command} doc --check --source ${PROJECT_SOURCE_DIR})
+  pagewise_test_properties(findings-doc 60 build)
+  add_test(NAME findings
+    COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
+  pagewise_test_properties(findings 300 qemu)
+  add_test(NAME test-findings-runner
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/test_findings.py --source ${PROJECT_SOURCE_DIR}
+            --build ${PROJECT_BINARY_DIR})
+  pagewise_test_properties(test-findings-runner 120 build)
+endif()
+
+if(PAGEWISE_FUZZER STREQUAL "afl" AND fuzz_targets)
+  pagewise_command(afl-fuzz DEPENDS ${fuzz_targets}
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/afl.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+else()
+  pagewise_command_unavailable(afl-fuzz "this build has no AFL++; use the preset afl")
+endif()
+
+if(fuzz_targets)
+  pagewise_command(oss-fuzz-check
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/oss_fuzz_check.py --source ${PROJECT_SOURCE_DIR}
+            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${fuzz_targets})
+else()
+  pagewise_command_unavailable(oss-fuzz-check "there is no fuzz target")
 endif()
 
 # The tools of clang's own version first: profile formats differ.

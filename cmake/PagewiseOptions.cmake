@@ -13,9 +13,20 @@ option(PAGEWISE_COVERAGE "Measure clang's source-based coverage" OFF)
 option(PAGEWISE_WERROR "Warnings are errors" ON)
 set(FUZZ_SECONDS 60 CACHE STRING "Seconds that 'ninja fuzz' gives each target")
 
+set(QEMU_SRC "" CACHE PATH "A QEMU source tree, whose loader is fuzzed as well")
+set(QEMU_BASE "" CACHE STRING
+    "For 'ninja nfc': that tree before a series of patches; a folder or a git revision of QEMU_SRC")
+set(QEMU_BUILD "" CACHE PATH "A configured build folder of it, if there is one; only read")
+
 set(PAGEWISE_ENGINE "$ENV{LIB_FUZZING_ENGINE}" CACHE STRING
     "Linker flags of a foreign fuzzing engine; from LIB_FUZZING_ENGINE")
 mark_as_advanced(PAGEWISE_ENGINE)
+
+# A fuzzing service's runner has glibc and nothing else.
+if(PAGEWISE_ENGINE)
+  set(static_glib_default ON)
+endif()
+option(PAGEWISE_STATIC_GLIB "Link GLib statically" ${static_glib_default})
 
 # Who calls LLVMFuzzerTestOneInput: 'foreign' (PAGEWISE_ENGINE), 'afl' and
 # 'libfuzzer' (both linked by -fsanitize=fuzzer), or 'standalone': our replay
@@ -67,6 +78,11 @@ find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 pkg_check_modules(GLIB REQUIRED IMPORTED_TARGET glib-2.0)
+if(PAGEWISE_STATIC_GLIB)
+  # By name: 'pkg-config --static' would ask for a static libm, too.
+  set_target_properties(PkgConfig::GLIB PROPERTIES
+    INTERFACE_LINK_LIBRARIES "-l:libglib-2.0.a;-l:libpcre2-8.a;m;Threads::Threads")
+endif()
 if(NOT PAGEWISE_FUZZER STREQUAL "foreign")
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 endif()

@@ -24,6 +24,15 @@ function(pagewise_instrument target)
   endif()
 endfunction()
 
+# No instrumentation and no sanitizer: for what afl-fuzz itself loads.
+function(pagewise_make_plain target)
+  target_compile_options(${target} PRIVATE -fno-sanitize=all -fPIC)
+  target_link_options(${target} PRIVATE -fno-sanitize=all)
+  set_target_properties(${target} PROPERTIES
+    RULE_LAUNCH_COMPILE "${CMAKE_COMMAND} -E env AFL_NOOPT=1"
+    RULE_LAUNCH_LINK "${CMAKE_COMMAND} -E env AFL_NOOPT=1")
+endfunction()
+
 # pagewise_library(<room> SOURCES a.c ... [DEPENDS room ...]
 #                  [NO_FUZZ_INSTRUMENTATION])
 # The static library pagewise-<room>. NO_FUZZ_INSTRUMENTATION: libFuzzer gets
@@ -34,6 +43,14 @@ function(pagewise_library room)
   pagewise_link(pagewise-${room} PUBLIC ${ARG_DEPENDS})
   if(NOT ARG_NO_FUZZ_INSTRUMENTATION)
     pagewise_instrument(pagewise-${room})
+  endif()
+  if(PAGEWISE_FUZZER STREQUAL "afl" AND NOT ARG_SUBJECT)
+    add_library(pagewise-${room}-plain STATIC EXCLUDE_FROM_ALL ${ARG_SOURCES})
+    list(TRANSFORM ARG_DEPENDS APPEND -plain)
+    pagewise_link(pagewise-${room}-plain PUBLIC ${ARG_DEPENDS})
+    pagewise_make_plain(pagewise-${room}-plain)
+    target_link_options(pagewise-${room}-plain INTERFACE
+                        $<TARGET_PROPERTY:pagewise-${room},INTERFACE_LINK_OPTIONS>)
   endif()
 endfunction()
 
@@ -78,22 +95,68 @@ function(pagewise_unit_test stem)
   pagewise_test_properties(${stem} ${ARG_TIMEOUT} ${ARG_LABELS})
 endfunction()
 
-# pagewise_fuzz_target(<stem> [DEPENDS room ...])
-# The fuzz target bin/<stem> from <stem>.c, with <stem>.dict and <stem>.options
-# beside it; bin/<stem>-replay, which runs stored inputs without a fuzzer; and
-# the test replay-<stem> over corpus/<stem>/.
-function(pagewise_fuzz_target stem)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "DEPENDS")
+# The component 'fuzz': what a fuzzing service wants of a target in its $OUT, the
+# seeds as a zip among it.
+function(pagewise_install_fuzz_target stem source)
+  set(corpus ${PROJECT_SOURCE_DIR}/corpus/${source})
+  set(zip ${PROJECT_BINARY_DIR}/${stem}_seed_corpus.zip)
+  install(TARGETS ${stem} DESTINATION . COMPONENT fuzz)
+  foreach(kind dict options)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source}.${kind})
+      install(FILES ${source}.${kind} DESTINATION . COMPONENT fuzz RENAME ${stem}.${kind})
+    endif()
+  endforeach()
+  file(GLOB seeds CONFIGURE_DEPENDS RELATIVE ${corpus} ${corpus}/*)
+  if(seeds)
+    add_custom_command(OUTPUT ${zip} DEPENDS ${corpus} WORKING_DIRECTORY ${corpus}
+                       COMMAND ${CMAKE_COMMAND} -E tar cf ${zip} --format=zip -- ${seeds})
+    add_custom_target(${stem}-seeds ALL DEPENDS ${zip})
+    install(FILES ${zip} DESTINATION . COMPONENT fuzz)
+  endif()
+endfunction()
+
+# bin/<stem>-mutator.so: the target's mutator for AFL++, and the test of it.
+function(pagewise_afl_mutator stem source)
+  list(TRANSFORM ARGN APPEND -plain OUTPUT_VARIABLE rooms)
+  add_library(${stem}-mutator MODULE ${source}.c ${PROJECT_SOURCE_DIR}/fuzz/afl-mutator.c)
+  pagewise_link(${stem}-mutator PRIVATE ${rooms})
+  pagewise_make_plain(${stem}-mutator)
+  target_link_options(${stem}-mutator PRIVATE LINKER:-Bsymbolic LINKER:-z,defs)
+  set_target_properties(${stem}-mutator PROPERTIES
+    PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+  add_dependencies(${stem} ${stem}-mutator)
+  add_test(NAME mutator-${stem}
+    COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/test_afl_mutator.py
+            $<TARGET_FILE:${stem}-mutator> ${PROJECT_SOURCE_DIR}/corpus/${source})
+  pagewise_test_properties(mutator-${stem} 60 build)
+endfunction()
+
+# pagewise_fuzz_target(<source> [SUBJECT subject] [DEPENDS room ...])
+# The fuzz target bin/<stem> from <source>.c, with <source>.dict and
+# <source>.options beside it as <stem>.*; bin/<stem>-replay, which runs stored
+# inputs without a fuzzer; and the test replay-<stem> over corpus/<source>/.
+# <stem> is <source>; with a subject other than the reference loader (a room
+# with a function subject_<subject>) fuzz-stream becomes <subject>-stream.
+function(pagewise_fuzz_target source)
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "" "SUBJECT" "DEPENDS")
   set(rooms property ${ARG_DEPENDS})
+  set(stem ${source})
+  set(definition)
+  set(labels replay)
+  if(ARG_SUBJECT)
+    string(REGEX REPLACE "^fuzz" ${ARG_SUBJECT} stem ${source})
+    string(REPLACE "-" "_" function subject_${ARG_SUBJECT})
+    set(definition PAGEWISE_FUZZ_SUBJECT=${function})
+    list(APPEND rooms ${ARG_SUBJECT})
+    list(APPEND labels ${ARG_SUBJECT})
+  endif()
   if(TARGET pagewise-fuzz-support)
     list(APPEND rooms fuzz-support)
   endif()
   set(driver ${PROJECT_SOURCE_DIR}/fuzz/replay-driver.c)
 
-  add_executable(${stem}-replay ${stem}.c ${driver})
-  pagewise_link(${stem}-replay PRIVATE ${rooms})
-
-  add_executable(${stem} ${stem}.c)
+  add_executable(${stem} ${source}.c)
+  target_compile_definitions(${stem} PRIVATE ${definition})
   pagewise_link(${stem} PRIVATE ${rooms})
   pagewise_instrument(${stem})
   if(PAGEWISE_FUZZER STREQUAL "foreign")
@@ -107,14 +170,26 @@ function(pagewise_fuzz_target stem)
   endif()
 
   set_property(GLOBAL APPEND PROPERTY PAGEWISE_FUZZ_TARGETS ${stem})
+  set_property(TARGET ${stem} PROPERTY PAGEWISE_CORPUS ${source})
   foreach(kind dict options)
-    set(file ${CMAKE_CURRENT_SOURCE_DIR}/${stem}.${kind})
+    set(file ${CMAKE_CURRENT_SOURCE_DIR}/${source}.${kind})
     if(EXISTS ${file})
       configure_file(${file} ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${stem}.${kind} COPYONLY)
     endif()
   endforeach()
 
+  if(PAGEWISE_FUZZER STREQUAL "foreign")
+    pagewise_install_fuzz_target(${stem} ${source})
+    return()
+  endif()
+  if(PAGEWISE_FUZZER STREQUAL "afl" AND NOT ARG_SUBJECT)
+    pagewise_afl_mutator(${stem} ${source} ${rooms})
+  endif()
+
+  add_executable(${stem}-replay ${source}.c ${driver})
+  target_compile_definitions(${stem}-replay PRIVATE ${definition})
+  pagewise_link(${stem}-replay PRIVATE ${rooms})
   add_test(NAME replay-${stem}
-    COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${stem})
-  pagewise_test_properties(replay-${stem} 300 replay)
+    COMMAND ${stem}-replay --repeat 2 --reverse ${PROJECT_SOURCE_DIR}/corpus/${source})
+  pagewise_test_properties(replay-${stem} 300 ${labels})
 endfunction()

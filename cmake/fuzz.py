@@ -4,12 +4,13 @@
     fuzz.py run   --build DIR --source DIR [--seconds N] TARGET...
     fuzz.py merge --build DIR --source DIR TARGET...
 
-TARGET is a stem: the program is DIR/bin/TARGET, its dictionary and options
-are TARGET.dict and TARGET.options beside it. It starts from the inputs in
-corpus/TARGET/ of the source tree, which 'run' only reads; all that it makes is
-in DIR/fuzz/TARGET/: corpus/ (new inputs), findings/ (minimised reproducers)
+TARGET is STEM or STEM=CORPUS: the program is DIR/bin/STEM, its dictionary and
+options are STEM.dict and STEM.options beside it. It starts from the inputs in
+corpus/CORPUS/ (corpus/STEM/) of the source tree, which 'run' only reads; all that it makes is
+in DIR/fuzz/STEM/: corpus/ (new inputs), findings/ (minimised reproducers)
 and log (the fuzzer's output). 'merge' puts the inputs that add coverage into
-the source tree's corpus.
+the source tree's corpus. Both take what other presets' builds have found, too,
+AFL++'s among them (afl.py).
 
 Exit status of 'run': 0, 1 if there was any finding or a target did not run, 2
 for wrong usage, 130 after Ctrl-C. No child outlives this program.
@@ -38,6 +39,9 @@ PARAGRAPH_LINES = 60
 MINIMIZE_SECONDS = 30
 REPRODUCE_SECONDS = 60
 
+# How subject/qemu-tree/shims.c begins to say what it lacks.
+GAP = "pagewise: gap of the harness"
+
 # What libFuzzer puts in front of an artifact's hash.
 KINDS = ("crash", "timeout", "oom", "leak")
 
@@ -54,9 +58,10 @@ class Interrupted(Exception):
 class Child:
     """A process in a group of its own that has ended when run() returns."""
 
-    def __init__(self, command, cwd, on_line, log):
+    def __init__(self, command, cwd, on_line, log, environment=None):
         self.command = command
         self.cwd = cwd
+        self.environment = environment
         self.on_line = on_line
         self.log = log
         self.killed = False
@@ -70,7 +75,7 @@ class Child:
                 return None
             process = self._process = subprocess.Popen(
                 self.command, cwd=self.cwd, start_new_session=True, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment)
         timer = threading.Timer(seconds, self.kill)
         timer.start()
         try:
@@ -99,15 +104,19 @@ class Child:
 class Target:
     """One fuzz target: its files, its figures, and how it went."""
 
-    def __init__(self, stem, build, source, seconds, grace):
+    def __init__(self, name, build, source, seconds, grace):
+        stem, _, corpus = name.partition("=")
         self.stem = stem
         self.program = build / "bin" / stem
-        self.seeds = source / "corpus" / stem
+        self.seeds = source / "corpus" / (corpus or stem)
         self.work = build / "fuzz" / stem
         self.corpus = self.work / "corpus"
         self.findings = self.work / "findings"
         self.artifacts = self.work / "artifacts"
         self.source = source
+        self.siblings = [folder for folder in
+                         sorted((source / "build").glob(f"*/fuzz/{stem}/corpus"))
+                         if folder != self.corpus]  # what other builds have found
         self.seconds = seconds
         self.grace = grace
         self.state = "waiting"
@@ -129,23 +138,29 @@ class Target:
         self.artifacts.mkdir()
         self.corpus_before = count_files(self.corpus)
 
+    def options(self):
+        """TARGET.options, as OSS-Fuzz reads it: libFuzzer's flags and their values."""
+        path = self.program.with_name(self.stem + ".options")
+        parser = configparser.ConfigParser(interpolation=None)
+        if path.exists():
+            parser.read(path)
+        if not parser.has_section("libfuzzer"):
+            return {}
+        return {key: value for key, value in parser.items("libfuzzer") if key != "dict"}
+
+    def dictionary(self):
+        path = self.program.with_name(self.stem + ".dict")
+        return path if path.exists() else None
+
     def flags(self):
-        """From TARGET.options and TARGET.dict, as OSS-Fuzz reads them."""
-        flags = []
-        options = self.program.with_name(self.stem + ".options")
-        if options.exists():
-            parser = configparser.ConfigParser(interpolation=None)
-            parser.read(options)
-            if parser.has_section("libfuzzer"):
-                flags += [f"-{key}={value}" for key, value in parser.items("libfuzzer")
-                          if key != "dict"]
-        dictionary = self.program.with_name(self.stem + ".dict")
-        if dictionary.exists():
-            flags.append(f"-dict={dictionary}")
+        flags = [f"-{key}={value}" for key, value in self.options().items()]
+        if self.dictionary():
+            flags.append(f"-dict={self.dictionary()}")
         return flags
 
     def command(self):
-        folders = [self.corpus] + ([self.seeds] if self.seeds.is_dir() else [])
+        seeds = [self.seeds] if self.seeds.is_dir() else []
+        folders = [self.corpus, *seeds, *self.siblings]
         return [str(self.program), "-timeout=10", "-rss_limit_mb=2048", *self.flags(),
                 f"-max_total_time={self.seconds}", f"-artifact_prefix={self.artifacts}/",
                 *map(str, folders)]
@@ -219,6 +234,9 @@ class Target:
         self.finding = self.keep(kind, artifact)
         self.paragraph = list(self.tail)
         self.failure = kind
+        if any(GAP in line for line in self.paragraph):
+            self.failure = "gap of the harness, no finding"
+            return
         if kind in ("crash", "leak"):
             self.minimize(kind, artifact, log)
 
@@ -227,19 +245,25 @@ class Target:
         self.state = "minimizing"
         seconds = min(MINIMIZE_SECONDS, max(self.seconds, 5))
         smaller = self.artifacts / "minimized"
-        self.run_child([str(self.program), *self.flags(), "-minimize_crash=1",
-                        f"-max_total_time={seconds}", f"-exact_artifact_path={smaller}",
-                        str(artifact)], seconds + self.grace, log, lambda line: None)
+        self.run_child(self.minimize_command(artifact, smaller, seconds),
+                       seconds + self.grace, log, lambda line: None)
         if self.stopped or not smaller.exists():
             return
         self.state = "reproducing"
         words = []
-        status = self.run_child([str(self.program), "-timeout=10", str(smaller)],
-                                REPRODUCE_SECONDS, log, words.append)
+        status = self.run_child(self.run_once_command(smaller), REPRODUCE_SECONDS, log,
+                                words.append)
         if status is not None and status != 0:
             self.finding.unlink()
             self.finding = self.keep(kind, smaller)
             self.paragraph = words
+
+    def minimize_command(self, artifact, smaller, seconds):
+        return [str(self.program), *self.flags(), "-minimize_crash=1",
+                f"-max_total_time={seconds}", f"-exact_artifact_path={smaller}", str(artifact)]
+
+    def run_once_command(self, path):
+        return [str(self.program), "-timeout=10", str(path)]
 
     def keep(self, kind, path):
         digest = hashlib.sha1(path.read_bytes()).hexdigest()
@@ -355,7 +379,7 @@ def print_table(targets, interrupted):
               f"{verdict(target, interrupted)}")
     for target in targets:
         if not target.seeds.is_dir():
-            print(f"\n{target.stem}: warning: there are no seeds in corpus/{target.stem}/")
+            print(f"\n{target.stem}: warning: there are no seeds in corpus/{target.seeds.name}/")
 
 
 def print_failures(targets):
@@ -432,10 +456,12 @@ def run_all(targets, jobs):
     return interrupted
 
 
-def run(options):
-    targets = [Target(stem, options.build, options.source, options.seconds, options.grace)
+def run(options, kind=Target, report="fuzz.xml", instances=1):
+    """Runs a target of @kind for each stem; one of them keeps @instances cores busy."""
+    targets = [kind(stem, options.build, options.source, options.seconds, options.grace)
                for stem in options.targets]
-    jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(targets))
+    cores = len(os.sched_getaffinity(0))
+    jobs = min(options.jobs or max(cores // instances, 1), len(targets))
     rounds = -(-len(targets) // jobs)
     print(f"Fuzzing {len(targets)} targets, {options.seconds} s each, {jobs} at a time: "
           f"about {rounds * options.seconds} s", flush=True)
@@ -443,7 +469,7 @@ def run(options):
     print_table(targets, interrupted)
     print_failures(targets)
     failed = sum(target.failure is not None for target in targets)
-    write_junit(options.build / "fuzz.xml", targets, interrupted)
+    write_junit(options.build / report, targets, interrupted)
     print(f"\n{len(targets)} targets, {failed} failed" + (", interrupted" * interrupted))
     if any(target.new_inputs() for target in targets):
         print("New inputs are kept in the build folder; 'ninja fuzz-merge' puts those that "
@@ -460,7 +486,7 @@ def merge_target(target):
         named, found, merged = (Path(scratch) / name for name in ("named", "found", "merged"))
         for folder in (named, found, merged):
             folder.mkdir()
-        for folder in (target.seeds, target.corpus):
+        for folder in (target.seeds, target.corpus, *target.siblings):
             for path in sorted(folder.iterdir()) if folder.is_dir() else []:
                 if path.stat().st_size > MAX_SEED_BYTES:
                     continue

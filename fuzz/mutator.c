@@ -3,7 +3,8 @@
  * See mutator.h. An input of a kind with choices (layout, round-trip) is two
  * strings of choices, mutated apart, so that a change of the snapshot keeps
  * the mutations and the reverse. An input with a file is decoded, one field of
- * the file is changed, and it is encoded again.
+ * the file is changed, and it is encoded again. One without a file is structs
+ * of numbers, which the engine's own mutations fit.
  */
 #include "fuzz/mutator.h"
 
@@ -118,9 +119,9 @@ static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
     return kind == INPUT_LAZY ? repair_lazy(data, size) : size;
 }
 
-static void mutate_header(Random *r, InputHeader *header)
+static void mutate_header(Random *r, InputKind kind, InputHeader *header)
 {
-    switch (random_below(r, 7)) {
+    switch (random_below(r, 9)) {
     case 0:
         header->fail_read[0] = random_below(r, 2) ? random_below(r, 16) : 0;
         header->fail_read[1] = 0;
@@ -137,8 +138,15 @@ static void mutate_header(Random *r, InputHeader *header)
     case 4:
         header->machine = random_below(r, 8);
         break;
+    case 5:
+        header->axes ^= 1 << random_below(r, 3);
+        break;
+    case 6:
+        header->cut = random_below(r, 2) ? random_below(r, 256) : 0;
+        header->before = random_below(r, 2) ? random_below(r, 256) : 0;
+        break;
     default:
-        header->flags ^= 1 << random_below(r, 5);
+        header->flags ^= 1 << random_below(r, input_kind_has_file(kind) ? 5 : 8);
         break;
     }
 }
@@ -565,11 +573,13 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
     }
     size = repair_header(kind, data, size);
     if (random_below(&r, 16) == 0) {
-        mutate_header(&r, header_of(data));
+        mutate_header(&r, kind, header_of(data));
     } else if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
         size = mutate_choices(&r, data, sizeof(InputHeader), size, max_size);
     } else if (kind == INPUT_LAZY) {
         size = mutate_lazy(&r, data, size, max_size);
+    } else if (!input_kind_has_file(kind)) {
+        size = mutate_payload_bytes(&r, data, size, max_size);
     } else {
         size = mutate_with_file(&r, kind, data, size, max_size);
     }

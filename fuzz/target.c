@@ -2,6 +2,8 @@
 /* See target.h. The engines give no context, so that the one here is static. */
 #include "fuzz/target.h"
 
+#include "fuzz/known-findings.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,13 +18,19 @@ const char *__asan_default_options(void)
     return "quarantine_size_mb=8:malloc_context_size=8";
 }
 
-void fuzz_target_run(PropertyFunction *property, const uint8_t *data, size_t size)
+void fuzz_target_run(PropertyFunction *property, const Subject *subject, const uint8_t *data,
+                     size_t size)
 {
     static PropertyContext *context;
     g_autoptr(GError) error = NULL;
 
     if (!context) {
-        context = property_context_new(subject_reference());
+        context = property_context_new(subject);
+        if (subject->version) {
+            /* A real QEMU; they live as long as the context. */
+            property_context_set_findings(context, known_findings("qemu-tree", subject->version),
+                                          FINDING_MODE_PLAIN);
+        }
     }
     if (!property(context, data, size, &error)) {
         fprintf(stderr, "pagewise: %s\n", error->message);

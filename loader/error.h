@@ -7,7 +7,8 @@
  *     target's page size 0x1000 (rule H2)
  *
  * ("block ...: " only where a block is concerned; one line). The rule is one
- * of docs/mapped-ram-format.md. Names that come from a file are escaped, so
+ * of docs/mapped-ram-format.md, or of docs/postcopy-wire.md, where a channel's
+ * offset takes the place of the file's. Names that come from a file are escaped, so
  * that a message is one line of ASCII whatever the file holds.
  */
 #ifndef PAGEWISE_LOADER_ERROR_H
@@ -30,11 +31,12 @@ typedef enum MappedRamErrorCode {
 #define MAPPED_RAM_ERROR mapped_ram_error_quark()
 GQuark mapped_ram_error_quark(void);
 
-/* A place in the file, as messages name it. */
+/* A place in the file, or in a stream, as messages name it. */
 typedef struct FieldAt {
-    const char *block; /* idstr, NULL: no block is concerned */
-    const char *field; /* name as in the document: "page_size" */
-    uint64_t offset;   /* file offset */
+    const char *block;  /* idstr, NULL: no block is concerned */
+    const char *field;  /* name as in the document: "page_size" */
+    uint64_t offset;    /* of its first byte in the file, or in the stream */
+    const char *stream; /* "main channel"; NULL: it is in a file */
 } FieldAt;
 
 /*

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The numbers of docs/mapped-ram-format.md that reader and writer share, under
- * the names that QEMU's migration/savevm.h, qemu-file.h and ram.c give them.
- * Constants alone: nothing here reads or writes.
+ * The numbers of docs/mapped-ram-format.md that reader and writer share, and
+ * those of docs/postcopy-wire.md that are the same in QEMU's stream, under the
+ * names that QEMU's migration/savevm.h, qemu-file.h, savevm.c and ram.c give
+ * them. Constants alone: nothing here reads or writes.
  */
 #ifndef PAGEWISE_LOADER_FORMAT_H
 #define PAGEWISE_LOADER_FORMAT_H
@@ -25,11 +26,16 @@ enum {
 };
 
 enum {
+    MIG_CMD_PING = 2,
+    MIG_CMD_POSTCOPY_RESUME = 9,
+    MIG_CMD_RECV_BITMAP = 10,
     MIG_CMD_SWITCHOVER_START = 11,
 };
 
 enum {
+    RAM_SAVE_FLAG_ZERO = 0x02,
     RAM_SAVE_FLAG_MEM_SIZE = 0x04,
+    RAM_SAVE_FLAG_PAGE = 0x08,
     RAM_SAVE_FLAG_EOS = 0x10,
     RAM_SAVE_FLAG_CONTINUE = 0x20,
 };

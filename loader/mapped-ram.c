@@ -508,7 +508,11 @@ static bool check_all_have_records(const MigrationIncomingState *mis, const Load
         const RAMBlock *block = &mis->blocks[i];
 
         if (!has_record(block)) {
-            FieldAt at = { block->idstr, "total", summary->total_offset };
+            FieldAt at = {
+                .block = block->idstr,
+                .field = "total",
+                .offset = summary->total_offset,
+            };
 
             return mapped_ram_refuse(error, MAPPED_RAM_ERROR_MISMATCH, "R8", at, summary->total,
                                      "ends the list of blocks, and this one has no record");

@@ -55,9 +55,10 @@ typedef int (*PostcopyPageHandler)(MigrationIncomingState *mis, RAMBlock *rb, ra
 /* Who works on a page: also the number of the thread's temporary page. */
 typedef enum LazyThread {
     LAZY_FAULT_THREAD,
-    LAZY_EAGER_THREAD, /* or who ends the load, in its place */
+    LAZY_EAGER_THREAD, /* or who ends the load, in its place; postcopy: reads the main channel */
     LAZY_N_CHANNELS,
     LAZY_OTHER_THREAD = LAZY_N_CHANNELS, /* has no temporary page */
+    LAZY_PREEMPT_THREAD,                 /* postcopy: reads the preempt channel */
 } LazyThread;
 
 /* Where a test can hold a thread. "Run": pages that were claimed at once. */
@@ -73,6 +74,12 @@ typedef enum LazyPoint {
     LAZY_POINT_DISCARD_MARKED,    /* a discarded range is settled, RAM is as it was */
     LAZY_POINT_BEFORE_QUIT,       /* all is loaded, the fault thread runs; block NULL */
     LAZY_POINT_BEFORE_UNREGISTER, /* the fault thread is gone; each block */
+    LAZY_POINT_REQUESTED,         /* postcopy: the source was asked for the page */
+    LAZY_POINT_PAUSED,            /* postcopy: the fault thread waits for a new channel */
+    LAZY_POINT_RESUMED,           /* postcopy: it has stopped waiting */
+    LAZY_POINT_CHANNEL_READ,      /* postcopy: all of the channel up to byte @page is used,
+                                     more is about to be read; block NULL */
+    LAZY_POINT_CHANNEL_ENDED,     /* postcopy: its stream has ended; as above */
     LAZY_N_POINTS,
 } LazyPoint;
 

@@ -92,6 +92,12 @@ bool claim_page(RAMBlock *rb, uint64_t page)
     return claim_pages(rb, page / PAGES_PER_WORD, bit_of(page)) != 0;
 }
 
+bool page_is_pending(const RAMBlock *rb, uint64_t page)
+{
+    return __atomic_load_n(&rb->pending_bmap[page / PAGES_PER_WORD], __ATOMIC_ACQUIRE) &
+           bit_of(page);
+}
+
 bool page_has_data(const RAMBlock *rb, uint64_t page)
 {
     return rb->data_bmap[page / PAGES_PER_WORD] & bit_of(page);

@@ -49,6 +49,9 @@ RAMBlock *ram_block_from_address(MigrationIncomingState *mis, uint64_t address, 
 uint64_t claim_pages(RAMBlock *rb, uint64_t word, uint64_t mask);
 bool claim_page(RAMBlock *rb, uint64_t page);
 
+/* Was the page not claimed yet? (A moment later it may be.) */
+bool page_is_pending(const RAMBlock *rb, uint64_t page);
+
 /* The first page at or after @from that is pending and has content, or the
  * number of pages. */
 uint64_t next_pending_data(const RAMBlock *rb, uint64_t from);

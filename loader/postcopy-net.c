@@ -21,7 +21,10 @@
 #include <inttypes.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+#define SHUT_SECONDS 1
 
 typedef enum PostcopyState {
     POSTCOPY_STARTING, /* nothing is read yet */
@@ -175,12 +178,14 @@ static bool is_over(const PostcopyNet *self)
     return self->state == POSTCOPY_FAILED || self->state == POSTCOPY_ENDED;
 }
 
-/* @wait: for whoever is sending. Else the source is told if that is possible at once. */
-static void say_shut(PostcopyNet *self, uint32_t value, bool wait)
+/* A source that is kept from reading by what it has to write is not waited for. */
+static void say_shut(PostcopyNet *self, uint32_t value)
 {
-    if (wait) {
-        pthread_mutex_lock(&self->rp_lock);
-    } else if (pthread_mutex_trylock(&self->rp_lock) != 0) {
+    struct timespec deadline;
+
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += SHUT_SECONDS;
+    if (pthread_mutex_timedlock(&self->rp_lock, &deadline) != 0) {
         return;
     }
     if (!self->said_shut) {
@@ -205,31 +210,33 @@ static void keep_error(PostcopyNet *self, GError *error)
     }
 }
 
-/* Nobody shall unregister RAM before all of it is poisoned: so this is counted. */
-static void give_up_all(PostcopyNet *self, LazyThread thread)
+static void give_up_all(MigrationIncomingState *mis, LazyThread thread)
 {
-    for (unsigned i = 0; i < self->mis->n_blocks; i++) {
-        if (self->mis->blocks[i].registered) {
-            postcopy_give_up_block(self->mis, thread, &self->mis->blocks[i], true);
+    for (unsigned i = 0; i < mis->n_blocks; i++) {
+        if (mis->blocks[i].registered) {
+            postcopy_give_up_block(mis, thread, &mis->blocks[i], true);
         }
     }
-    pthread_mutex_lock(&self->lock);
-    self->failing--;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
 }
 
-/* Takes @error; see keep_error(). */
+/*
+ * Takes @error; see keep_error(). Nobody shall unregister RAM before all of it
+ * is poisoned: so those who do are counted.
+ */
 static void postcopy_fail(PostcopyNet *self, LazyThread thread, GError *error)
 {
-    say_shut(self, 1, false);
     pthread_mutex_lock(&self->lock);
     keep_error(self, error);
     set_state(self, POSTCOPY_FAILED);
     self->failing++;
-    pair_shut_down(self->pair);
     pthread_mutex_unlock(&self->lock);
-    give_up_all(self, thread);
+    give_up_all(self->mis, thread);
+    say_shut(self, 1);
+    pthread_mutex_lock(&self->lock);
+    pair_shut_down(self->pair);
+    self->failing--;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
 }
 
 static void postcopy_fault_thread_failed(MigrationIncomingState *mis, bool ends, GError *error)
@@ -721,6 +728,8 @@ static PostcopyNet *postcopy_net_new(MigrationIncomingState *mis, const Postcopy
     PostcopyNet *self = g_new0(PostcopyNet, 1);
     pthread_condattr_t attributes;
 
+    /* GLib makes the domain with the first error: not in two threads at once. */
+    (void)MAPPED_RAM_ERROR;
     self->mis = mis;
     self->options = *options;
     self->n_channels = options->preempt ? RAM_CHANNEL_MAX : 1;
@@ -869,7 +878,7 @@ bool postcopy_net_end(PostcopyNet *net, GError **error)
 
     postcopy_net_wait(net);
     lazy_point(net->mis, LAZY_POINT_BEFORE_QUIT, LAZY_OTHER_THREAD, NULL, 0);
-    say_shut(net, net->first_error ? 1 : 0, true);
+    say_shut(net, net->first_error ? 1 : 0);
     ok = uffd_cleanup_incoming(net->mis, &cleanup);
     if (net->first_error) {
         g_clear_error(&cleanup);

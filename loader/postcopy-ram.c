@@ -315,6 +315,30 @@ void postcopy_give_up_pages(MigrationIncomingState *mis, LazyThread thread, RAMB
     lazy_point(mis, LAZY_POINT_POISONED, thread, rb, page);
 }
 
+void postcopy_give_up_mask(MigrationIncomingState *mis, LazyThread thread, RAMBlock *rb,
+                           uint64_t word, uint64_t mask)
+{
+    while (mask) {
+        uint64_t first = (uint64_t)__builtin_ctzll(mask);
+        uint64_t rest = ~(mask >> first);
+        uint64_t n_pages = rest ? (uint64_t)__builtin_ctzll(rest) : PAGES_PER_WORD;
+
+        postcopy_give_up_pages(mis, thread, rb, word * PAGES_PER_WORD + first, n_pages);
+        mask &= n_pages + first < PAGES_PER_WORD ? ~UINT64_C(0) << (first + n_pages) : 0;
+    }
+}
+
+void postcopy_give_up_block(MigrationIncomingState *mis, LazyThread thread, RAMBlock *rb, bool all)
+{
+    uint64_t words = (ram_block_lazy_pages(rb) + PAGES_PER_WORD - 1) / PAGES_PER_WORD;
+
+    for (uint64_t word = 0; word < words; word++) {
+        uint64_t wanted = all ? ~UINT64_C(0) : word_of_data(rb, word);
+
+        postcopy_give_up_mask(mis, thread, rb, word, claim_pages(rb, word, wanted));
+    }
+}
+
 /*
  * Poison first of all: a zero page in its place would be silent corruption.
  * Elsewhere EEXIST says that it was a stale message, and whoever placed the
@@ -533,6 +557,26 @@ static void *postcopy_ram_fault_thread(void *opaque)
     }
 }
 
+/* A queue of faults grows meanwhile, by one for each thread of the guest at most. */
+bool postcopy_pause_fault_thread(MigrationIncomingState *mis, int event_fd)
+{
+    struct pollfd fds[] = {
+        { .fd = event_fd, .events = POLLIN },
+        { .fd = mis->userfault_event_fd, .events = POLLIN },
+        { .fd = mis->remove_events ? mis->userfault_fd : -1, .events = POLLIN },
+    };
+    const UffdOps *ops = ops_of(mis);
+    int result;
+
+    do {
+        result = ops->poll(ops, fds, G_N_ELEMENTS(fds));
+        if (result > 0 && fds[2].revents && !read_messages(mis, NULL)) {
+            return false;
+        }
+    } while (result == -EINTR || (result > 0 && !fds[0].revents && !fds[1].revents));
+    return result > 0 && !fds[1].revents;
+}
+
 static bool open_userfault_fd(MigrationIncomingState *mis, GError **error)
 {
     uint64_t required = mis->remove_events ? UFFD_FEATURE_EVENT_REMOVE : 0;
@@ -657,6 +701,21 @@ static void start_from_nothing(MigrationIncomingState *mis, PostcopyPageHandler 
     if (mis->have_install_lock) {
         pthread_mutex_init(&mis->install_lock, NULL);
     }
+}
+
+bool postcopy_check_block(const RAMBlock *rb, GError **error)
+{
+    size_t size = rb->page_size;
+
+    if (size == 0 || (size & (size - 1)) || size % (size_t)sysconf(_SC_PAGESIZE) ||
+        (uintptr_t)rb->host % size) {
+        g_set_error(error, MAPPED_RAM_ERROR, MAPPED_RAM_ERROR_UNSUPPORTED,
+                    "block '%s': cannot be loaded lazily: its RAM at %p is not aligned to host "
+                    "pages of 0x%zx bytes, or the kernel has no such pages",
+                    rb->idstr, (void *)rb->host, size);
+        return false;
+    }
+    return true;
 }
 
 bool uffd_setup_incoming(MigrationIncomingState *mis, PostcopyPageHandler handler,

@@ -16,6 +16,9 @@
 
 #define POSTCOPY_TMP_LENGTH 0x40000 /* of a temporary page at least, bytes */
 
+/* Can RAM of this page size, at this address, be loaded lazily? */
+bool postcopy_check_block(const RAMBlock *rb, GError **error);
+
 /*
  * Opens a userfaultfd and an eventfd, allocates @channels temporary pages and
  * the large zero page, registers the lazy part (ram_block_lazy_start()) of
@@ -56,6 +59,23 @@ int postcopy_place_pages(MigrationIncomingState *mis, LazyThread thread, RAMBloc
  */
 void postcopy_give_up_pages(MigrationIncomingState *mis, LazyThread thread, RAMBlock *rb,
                             uint64_t page, uint64_t n_pages);
+
+/* The same of the pages of @mask, bit 0 being page 64 * @word; they are claimed. */
+void postcopy_give_up_mask(MigrationIncomingState *mis, LazyThread thread, RAMBlock *rb,
+                           uint64_t word, uint64_t mask);
+
+/*
+ * The same of all pages of the block that are pending; without @all, of those
+ * that have content alone.
+ */
+void postcopy_give_up_block(MigrationIncomingState *mis, LazyThread thread, RAMBlock *rb, bool all);
+
+/*
+ * Of the fault thread alone, in a handler: waits until @event_fd, an eventfd,
+ * can be read. Discards by plain madvise() are heeded meanwhile (remove_events).
+ * Returns false if the fault thread is to quit, or userfaultfd failed.
+ */
+bool postcopy_pause_fault_thread(MigrationIncomingState *mis, int event_fd);
 
 /*
  * Answers a fault on a page that is settled: a message that came twice, or a

@@ -49,12 +49,24 @@ static bool test_bit(const unsigned long *bitmap, uint64_t bit)
     return bitmap[bit / PAGES_PER_WORD] >> (bit % PAGES_PER_WORD) & 1;
 }
 
+/* @n bits from @first on that are in one word. */
+static uint64_t bits_of_word(const unsigned long *bitmap, uint64_t first, uint64_t n)
+{
+    uint64_t mask = n < PAGES_PER_WORD ? (UINT64_C(1) << n) - 1 : ~UINT64_C(0);
+
+    return bitmap[first / PAGES_PER_WORD] >> (first % PAGES_PER_WORD) & mask;
+}
+
 static SnapshotSource source_of(const RAMBlock *rb, uint64_t first_bit, uint64_t n_bits)
 {
     uint64_t set = 0;
 
-    for (uint64_t i = 0; i < n_bits; i++) {
-        set += test_bit(rb->file_bmap, first_bit + i);
+    for (uint64_t done = 0; done < n_bits;) {
+        uint64_t left = PAGES_PER_WORD - (first_bit + done) % PAGES_PER_WORD;
+        uint64_t n = MIN(left, n_bits - done);
+
+        set += (uint64_t)__builtin_popcountll(bits_of_word(rb->file_bmap, first_bit + done, n));
+        done += n;
     }
     if (set == 0) {
         return SNAPSHOT_ZERO;
@@ -100,31 +112,6 @@ bool snapshot_map_fault(const RAMBlock *blocks, unsigned n_blocks, uint64_t targ
 
 /* Failure. */
 
-/* Pages of @mask from 64 * @word on, which are claimed, will not come. */
-static void give_up_mask(SnapshotLoad *self, LazyThread thread, RAMBlock *rb, uint64_t word,
-                         uint64_t mask)
-{
-    while (mask) {
-        uint64_t first = (uint64_t)__builtin_ctzll(mask);
-        uint64_t rest = ~(mask >> first);
-        uint64_t n_pages = rest ? (uint64_t)__builtin_ctzll(rest) : PAGES_PER_WORD;
-
-        postcopy_give_up_pages(self->mis, thread, rb, word * PAGES_PER_WORD + first, n_pages);
-        mask &= n_pages + first < PAGES_PER_WORD ? ~UINT64_C(0) << (first + n_pages) : 0;
-    }
-}
-
-static void give_up_block(SnapshotLoad *self, LazyThread thread, RAMBlock *rb, bool all)
-{
-    uint64_t words = (ram_block_lazy_pages(rb) + PAGES_PER_WORD - 1) / PAGES_PER_WORD;
-
-    for (uint64_t word = 0; word < words; word++) {
-        uint64_t wanted = all ? ~UINT64_C(0) : word_of_data(rb, word);
-
-        give_up_mask(self, thread, rb, word, claim_pages(rb, word, wanted));
-    }
-}
-
 /* Takes @error. @all: pages without content too. */
 static void snapshot_fail(SnapshotLoad *self, LazyThread thread, bool all, GError *error)
 {
@@ -140,7 +127,7 @@ static void snapshot_fail(SnapshotLoad *self, LazyThread thread, bool all, GErro
     __atomic_store_n(&self->failed, true, __ATOMIC_RELEASE);
     for (unsigned i = 0; i < mis->n_blocks; i++) {
         if (mis->blocks[i].registered) {
-            give_up_block(self, thread, &mis->blocks[i], all);
+            postcopy_give_up_block(mis, thread, &mis->blocks[i], all);
         }
     }
 }
@@ -384,7 +371,7 @@ static bool load_around(SnapshotLoad *self, LazyThread thread, RAMBlock *rb, uin
 
         claimed &= start + run.n_pages < PAGES_PER_WORD ? ~UINT64_C(0) << (start + run.n_pages) : 0;
         if (!load_run(self, run)) {
-            give_up_mask(self, thread, rb, word, claimed);
+            postcopy_give_up_mask(self->mis, thread, rb, word, claimed);
             return false;
         }
     }
@@ -463,21 +450,6 @@ static void *load_rest(void *opaque)
 
 /* Begin and end. */
 
-static bool check_block(const RAMBlock *rb, GError **error)
-{
-    size_t size = rb->page_size;
-
-    if (size == 0 || (size & (size - 1)) || size % (size_t)sysconf(_SC_PAGESIZE) ||
-        (uintptr_t)rb->host % size) {
-        g_set_error(error, MAPPED_RAM_ERROR, MAPPED_RAM_ERROR_UNSUPPORTED,
-                    "block '%s': cannot be loaded lazily: its RAM at %p is not aligned to host "
-                    "pages of 0x%zx bytes, or the kernel has no such pages",
-                    rb->idstr, (void *)rb->host, size);
-        return false;
-    }
-    return true;
-}
-
 /* The host pages that a target page with content has a part in. */
 static void note_target_page(const SnapshotLoad *self, RAMBlock *rb, uint64_t bit)
 {
@@ -509,7 +481,7 @@ static bool start_block(SnapshotLoad *self, RAMBlock *rb, GError **error)
     if (!rb->in_file) {
         return true;
     }
-    if (!check_block(rb, error)) {
+    if (!postcopy_check_block(rb, error)) {
         return false;
     }
     length = length_of_whole_pages(rb);

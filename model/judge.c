@@ -981,6 +981,7 @@ static bool judge_walk_end(Walk *walk, const Field *type)
     if (type->value == TYPE_EOF) {
         return false;
     }
+    walk->judgement->has_devices = true;
     if (!read_number(walk, "section id", 4, &id) || !read_str8(walk, "section name", &name)) {
         return false;
     }
@@ -1019,13 +1020,14 @@ static Walk begin_walk(const SparseFile *file, const Guest *guest, Judgement *ju
     judgement->verdict = VERDICT_ACCEPT;
     judgement->ram_unspecified = false;
     judgement->n_violations = 0;
-    memset(judgement->blocks, 0, sizeof(judgement->blocks));
+    memset(judgement->blocks, 0, guest->n_blocks * sizeof(JudgedBlock));
     judgement->machine[0] = '\0';
     judgement->has_x_ignore_shared = false;
     judgement->section_id = 0;
     judgement->total = 0;
+    judgement->has_devices = false;
     judgement->file = file;
-    judgement->guest = *guest;
+    guest_copy(&judgement->guest, guest);
     return (Walk){ .file = file, .guest = guest, .judgement = judgement, .block = -1 };
 }
 

@@ -63,6 +63,7 @@ typedef struct Judgement {
     bool has_x_ignore_shared;                   /* the capability is listed in the file */
     uint32_t section_id;                        /* of the RAM section */
     uint64_t total;                             /* the first word without its flags, bytes */
+    bool has_devices;       /* T4: device state follows, of which nothing is said */
     uint64_t end;           /* offset where the walk ended: T4: behind the section's
                                name, T5: behind the EOF byte */
     const SparseFile *file; /* borrowed */

@@ -209,6 +209,14 @@ void snapshot_generate(Choices *choices, uint64_t max_block_bytes, Snapshot *sna
                        Guest *guest);
 
 /*
+ * Turns a generated description, not mutated yet, into one that is right for
+ * @guest: machine, capabilities, page size and blocks become the guest's, the
+ * file ends as without devices. Which pages are set, with what, the section's
+ * id and the alignment stay, as far as the guest has room.
+ */
+void snapshot_fit(Snapshot *snapshot, const Guest *guest);
+
+/*
  * Applies mutations drawn from @choices until it is exhausted or @max are
  * done: fields to boundary values, lengths, offsets, bits, order, duplicates,
  * overlaps, sentinel headers, capabilities, tail, truncation, pokes. Returns

@@ -4,7 +4,6 @@
  * bounded, clean-reject, agrees, eager=model; and two loads against each
  * other: split=whole.
  */
-#include "property/alloc-meter.h"
 #include "property/context.h"
 
 #include <inttypes.h>
@@ -22,9 +21,9 @@
 void judge_case(PropertyContext *context, const LoadCase *c)
 {
     if (c->one_block) {
-        judge_block(c->file, &c->guest, c->header_offset, c->used_length, &context->judgement);
+        judge_block(c->file, c->guest, c->header_offset, c->used_length, &context->judgement);
     } else {
-        judge_file(c->file, &c->guest, &context->judgement);
+        judge_file(c->file, c->guest, &context->judgement);
     }
 }
 
@@ -62,14 +61,14 @@ bool file_is_too_large(const SparseFile *file)
 
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
 {
-    uint64_t max_pages = max_pages_of_case(&c->guest);
+    uint64_t max_pages = max_pages_of_case(c->guest);
     uint64_t pages = 0;
 
     /* To clear pages a reader has to look at them all. */
-    if (c->guest.clear_pages && !c->lazy && has_large_block(&c->guest)) {
+    if (c->guest->clear_pages && !c->lazy && has_large_block(c->guest)) {
         return true;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         pages += count_pages(&context->judgement, i, max_pages + 1);
     }
     return pages > max_pages;
@@ -90,18 +89,23 @@ static uint64_t guest_pages(const Guest *guest)
  * bitmap, and each page of the guest at most twice (a run that was begun and
  * has to be read again).
  */
-static SubjectCost cost_limits(const LoadCase *c)
+static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c)
 {
-    uint64_t pages = guest_pages(&c->guest);
-    uint64_t loaded = MIN(pages, max_pages_of_case(&c->guest));
+    uint64_t pages = guest_pages(c->guest);
+    uint64_t loaded = MIN(pages, max_pages_of_case(c->guest));
     uint64_t data = sparse_file_data_bytes(c->file);
-    uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest.target_page_size;
+    uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest->target_page_size;
     SubjectCost cost = {
         .max_bytes = bytes,
         .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
-        .fail_read = c->fail_read,
+        .fail_read = c->cut ? 0 : c->fail_read,
+        .fail_for_ever = c->fail_for_ever,
+        .cut_read = c->cut ? c->fail_read : 0,
+        .cut_size = sparse_file_size(c->file) / 256 * c->cut,
     };
 
+    /* A jump to each record and behind its pages, for each read that there may be. */
+    cost.max_bytes += cost.max_reads * context->subject->read_ahead;
     if (c->max_read_length) {
         cost.max_read_length = MAX(c->max_read_length, bytes / MAX_SHORT_READS);
         cost.max_reads += bytes / cost.max_read_length;
@@ -112,8 +116,11 @@ static SubjectCost cost_limits(const LoadCase *c)
 static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, SubjectLoad *load,
                                  AllocMeter *meter, GError **refusal)
 {
-    SubjectStatus (*function)(SubjectLoad *, GError **) =
-        c->one_block ? context->subject->load_header : context->subject->load_file;
+    const Subject *subject = context->subject;
+    SubjectStatus (*function)(SubjectLoad *, GError **) = !c->one_block ? subject->load_file
+                                                          : load->stages == SUBJECT_HEADERS
+                                                              ? subject->load_header
+                                                              : subject->load_block;
     SubjectStatus status;
 
     if (!function) {
@@ -129,7 +136,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                           const AllocMeter *meter, GError **error)
 {
     const SubjectCost *cost = &load->cost;
-    uint64_t max_allocated = FREE_BYTES + guest_pages(&c->guest) / 2;
+    uint64_t max_allocated = FREE_BYTES + guest_pages(c->guest) / 2;
 
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {
         return property_broken(context, PROPERTY_BOUNDED, error,
@@ -139,11 +146,11 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                                cost->reads, cost->bytes_read, sparse_file_size(c->file),
                                sparse_file_data_bytes(c->file), cost->max_reads, cost->max_bytes);
     }
-    if (meter->bytes > max_allocated) {
+    if (!context->subject->is_process && meter->bytes > max_allocated) {
         return property_broken(context, PROPERTY_BOUNDED, error,
                                "the load allocated %" PRIu64 " bytes in %" PRIu64 " requests; the "
                                "guest's %" PRIu64 " pages justify at most %" PRIu64,
-                               meter->bytes, meter->calls, guest_pages(&c->guest), max_allocated);
+                               meter->bytes, meter->calls, guest_pages(c->guest), max_allocated);
     }
     return true;
 }
@@ -183,6 +190,12 @@ static bool a_read_failed(const SubjectLoad *load)
     return load->cost.fail_read && load->cost.reads >= load->cost.fail_read;
 }
 
+/* Then a right file may be refused; if it is not, RAM is as if nothing had been cut. */
+static bool the_file_was_cut(const SubjectLoad *load)
+{
+    return load->cost.cut_read && load->cost.reads >= load->cost.cut_read;
+}
+
 static bool check_agrees(PropertyContext *context, const SubjectLoad *load, SubjectStatus status,
                          const GError *refusal, GError **error)
 {
@@ -200,7 +213,14 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                "reported success",
                                load->cost.fail_read);
     }
-    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load)) {
+    if (status == SUBJECT_REFUSED && context->subject->reads_devices &&
+        context->judgement.has_devices) {
+        /* What device state it ought to accept is not said anywhere. */
+        return true;
+    }
+    if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load) &&
+        !the_file_was_cut(load) &&
+        !(load->cost.max_read_length && context->subject->refuses_short_reads)) {
         return property_broken(context, PROPERTY_AGREES, error,
                                "the file was refused; it breaks no rule and must be accepted. "
                                "The refusal: %s",
@@ -215,13 +235,17 @@ static RuleId rule_in_message(const char *message)
     static const char opening[] = "(rule ";
     const char *start = g_strrstr(message, opening);
     const char *end = start ? strchr(start, ')') : NULL;
-    g_autofree char *name = NULL;
+    char name[8];
 
     if (!end || end[1] != '\0') {
         return RULE__MAX;
     }
     start += strlen(opening);
-    name = g_strndup(start, end - start);
+    if (end - start >= (ptrdiff_t)sizeof(name)) {
+        return RULE__MAX;
+    }
+    memcpy(name, start, end - start);
+    name[end - start] = '\0';
     return rule_by_name(name);
 }
 
@@ -301,7 +325,7 @@ static bool check_clean_reject(PropertyContext *context, const SubjectLoad *load
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "the file was refused without a message");
     }
-    if (context->subject->errors_name_rules && !a_read_failed(load) &&
+    if (context->subject->errors_name_rules && !a_read_failed(load) && !the_file_was_cut(load) &&
         !check_message(context, refusal, error)) {
         return false;
     }
@@ -373,11 +397,11 @@ static bool check_header(PropertyContext *context, const SubjectBlock *block, GE
                : check_bitmap(context, block, error);
 }
 
-static bool check_accepted(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
-                           GError **error)
+static bool check_accepted(PropertyContext *context, const SubjectLoad *load, GError **error)
 {
-    return c->one_block ? check_header(context, &load->blocks[0], error)
-                        : check_ram(context, &context->judgement, load->blocks, error);
+    return load->stages == SUBJECT_HEADERS
+               ? check_header(context, &load->blocks[0], error)
+               : check_ram(context, &context->judgement, load->blocks, error);
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
@@ -387,31 +411,63 @@ bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GE
         load->blocks[0].host = guest_ram_forbidden(context->ram, error);
         return load->blocks[0].host;
     }
-    if (!guest_ram_prepare(context->ram, &c->guest, c->before, error)) {
+    if (!guest_ram_prepare(context->ram, c->guest, c->before, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         load->blocks[i].host = guest_ram_host(context->ram, i);
     }
     return true;
 }
 
-static void free_result(SubjectLoad *load)
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error)
 {
-    for (unsigned i = 0; i < load->guest->n_blocks; i++) {
-        g_clear_pointer(&load->blocks[i].file_bmap, g_free);
+    run->load = subject_load(context, c, stages);
+    run->load.cost.log = log;
+    if (!give_ram(context, c, &run->load, error)) {
+        return false;
     }
+    run->status = run_subject(context, c, &run->load, &run->meter, &run->refusal);
+    if (stages != SUBJECT_HEADERS) {
+        guest_ram_survey(context->ram, c->guest->n_blocks);
+    }
+    return true;
 }
 
-SubjectLoad subject_load(const LoadCase *c, SubjectStages stages)
+void case_load_clear(CaseLoad *run)
+{
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        g_clear_pointer(&run->load.blocks[i].file_bmap, g_free);
+    }
+    g_clear_error(&run->refusal);
+}
+
+/* The subject gave no answer: which property does that break? */
+static bool check_answered(PropertyContext *context, GError **failure, GError **error)
+{
+    PropertyId id = PROPERTY_BOUNDED;
+
+    if (!g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_BROKEN)) {
+        id = g_error_matches(*failure, SUBJECT_ERROR, SUBJECT_ERROR_CRASH) ? PROPERTY_SAFE : id;
+        property_broken(context, id, error, "%s", (*failure)->message);
+        return false;
+    }
+    g_propagate_error(error, g_steal_pointer(failure));
+    return false;
+}
+
+SubjectLoad subject_load(const PropertyContext *context, const LoadCase *c, SubjectStages stages)
 {
     return (SubjectLoad){
+        .subject = context->subject,
         .file = c->file,
-        .guest = &c->guest,
+        .guest = c->guest,
         .stages = stages,
-        .cost = cost_limits(c),
+        .cost = cost_limits(context, c),
         .header_offset = c->header_offset,
         .used_length = c->used_length,
+        .axes = c->axes,
     };
 }
 
@@ -428,26 +484,23 @@ bool check_outcome(PropertyContext *context, const LoadCase *c, const SubjectLoa
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error)
 {
-    AllocMeter meter = { 0 };
-    SubjectLoad load = subject_load(c, stages);
-    SubjectStatus status;
+    g_auto(CaseLoad) run = { .refusal = NULL };
     bool holds;
 
-    if (!give_ram(context, c, &load, error)) {
+    if (!run_load(context, c, stages, NULL, &run, error)) {
         return false;
     }
-    status = run_subject(context, c, &load, &meter, refusal);
-    if (stages != SUBJECT_HEADERS) {
-        guest_ram_survey(context->ram, c->guest.n_blocks);
+    *accepted = run.status == SUBJECT_ACCEPTED;
+    if (run.status == SUBJECT_FAILED) {
+        return check_answered(context, &run.refusal, error);
     }
-    *accepted = status == SUBJECT_ACCEPTED;
-    if (status == SUBJECT_UNSUPPORTED) {
+    if (run.status == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
         return true;
     }
-    holds = check_outcome(context, c, &load, &meter, status, *refusal, error) &&
-            (!*accepted || check_accepted(context, c, &load, error));
-    free_result(&load);
+    holds = check_outcome(context, c, &run.load, &run.meter, run.status, run.refusal, error) &&
+            (!*accepted || check_accepted(context, &run.load, error));
+    *refusal = g_steal_pointer(&run.refusal);
     return holds;
 }
 
@@ -474,10 +527,15 @@ bool check_reload(PropertyContext *context, GError **error)
     static const uint8_t simplest[1] = { 0 };
     g_autoptr(GError) refusal = NULL;
     Choices choices = choices_init(simplest, sizeof(simplest));
-    LoadCase c = { .file = context->other_file };
+    Guest guest;
+    LoadCase c = { .file = context->other_file, .guest = &guest };
     bool accepted;
 
-    snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &c.guest);
+    snapshot_generate(&choices, GUEST_RAM_SMALL, context->snapshot, &guest);
+    if (context->subject->guest) {
+        guest_copy(&guest, context->subject->guest);
+        snapshot_fit(context->snapshot, &guest);
+    }
     snapshot_encode(context->snapshot, context->other_file);
     judge_case(context, &c);
     if (!check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error)) {

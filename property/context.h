@@ -9,10 +9,16 @@
 #include "model/judge.h"
 #include "model/snapshot.h"
 #include "property/alloc-meter.h"
+#include "property/findings.h"
 #include "property/guest-ram.h"
 #include "property/property.h"
 
 typedef struct LazyRun LazyRun;
+
+/* The scratch of one property, in its own file. */
+typedef struct FaultMap FaultMap;
+FaultMap *fault_map_new(void);
+void fault_map_free(FaultMap *map);
 
 struct PropertyContext {
     const Subject *subject;
@@ -20,11 +26,15 @@ struct PropertyContext {
     SparseFile *file;
     SparseFile *other_file;
     Snapshot *snapshot;
+    Guest guest; /* of the case at hand */
     Judgement judgement;
+    FaultMap *fault_map;
     PropertyStats stats;
-    PropertyId ram_property; /* what check_ram() says is broken: eager=model, lazy=eager, ... */
-    bool lazy_missing;       /* lazy loads cannot be had here, and that was said */
-    LazyRun *lazy;           /* NULL: not needed so far */
+    PropertyId ram_property;  /* what check_ram() says is broken: eager=model, lazy=eager, ... */
+    bool lazy_missing;        /* lazy loads cannot be had here, and that was said */
+    LazyRun *lazy;            /* NULL: not needed so far */
+    const Findings *findings; /* borrowed; NULL: none */
+    FindingMode finding_mode;
 };
 
 /* Sets @error; always false, so that a check can end with it. */
@@ -38,13 +48,17 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
 /* One case: a file, who reads it, and what is made to go wrong meanwhile. */
 typedef struct LoadCase {
     const SparseFile *file;
-    Guest guest;
-    uint8_t before; /* what small blocks hold before the load */
-    bool reload;    /* load a right file afterwards */
-    bool split;     /* load in two stages, too */
-    bool lazy;      /* pages are cleared as they are touched */
+    const Guest *guest; /* borrowed */
+    uint8_t before;     /* what small blocks hold before the load */
+    bool reload;        /* load a right file afterwards */
+    bool split;         /* load in two stages, too */
+    bool lazy;          /* pages are cleared as they are touched */
+    bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
+    bool fail_for_ever;
+    uint8_t cut; /* in 256ths of the file's size, at fail_read; 0: not */
     uint64_t max_read_length;
+    SubjectAxes axes;
     /* One block alone (property_header), else a whole file. */
     bool one_block;
     uint64_t header_offset;
@@ -60,6 +74,28 @@ bool file_is_too_large(const SparseFile *file);
 /* Would loading it take more than one execution may? Needs judge_case(). */
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c);
 
+/* One load of a case by the context's subject, and what it cost. */
+typedef struct CaseLoad {
+    SubjectLoad load;
+    SubjectStatus status;
+    GError *refusal; /* the subject's, or NULL */
+    AllocMeter meter;
+} CaseLoad;
+
+void case_load_clear(CaseLoad *run);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CaseLoad, case_load_clear)
+
+/*
+ * Prepares guest RAM and runs the subject on the case; checks nothing. @log:
+ * see SubjectCost.log. False: there is no memory for guest RAM.
+ */
+bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
+              CaseLoad *run, GError **error);
+
+/* Decodes an input of any of the kinds that load a file, repairs it, and judges it. False: it is
+   none of them, or too large. */
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c);
+
 /*
  * Prepares guest RAM, runs the subject on the case, and checks bounded,
  * clean-reject, agrees and eager=model against context->judgement. On
@@ -70,7 +106,7 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
                 GError **refusal, GError **error);
 
 /* A load as the subject is to do it, but for RAM. */
-SubjectLoad subject_load(const LoadCase *c, SubjectStages stages);
+SubjectLoad subject_load(const PropertyContext *context, const LoadCase *c, SubjectStages stages);
 
 /* Prepares guest RAM for @load; see check_load(). */
 bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error);
@@ -87,7 +123,7 @@ bool check_reload(PropertyContext *context, GError **error);
 LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations);
 
 /* Judges; true if the case is one to go on with. */
-bool begin_case(PropertyContext *context, const LoadCase *c);
+bool begin_case(PropertyContext *context, LoadCase *c);
 
 /* The judge accepts every file that was generated and not mutated. */
 bool check_generator(PropertyContext *context, GError **error);

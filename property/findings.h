@@ -16,6 +16,7 @@
 #define PAGEWISE_PROPERTY_FINDINGS_H
 
 #include "model/guest.h"
+#include "model/snapshot.h"
 #include "model/sparse-file.h"
 
 #include <glib.h>
@@ -44,16 +45,22 @@ typedef enum FindingMode {
     FINDING_MODE_LAZY = 1 << 2,
 } FindingMode;
 
+/* A break of a rule that triggers a finding, and how it is undone. */
+typedef struct FindingRepair FindingRepair;
+
 /* One finding; everything belongs to the Findings that it is in. */
 typedef struct Finding {
     char *id;
-    char *folder;
     char *title;
-    char *property;    /* "safe", "bounded", "agrees", ... as in DESIGN.md */
-    unsigned modes;    /* FINDING_MODE_*, those that it happens in */
-    unsigned outcomes; /* 1 << FindingOutcome, those that were seen */
-    char *snapshot;    /* path of the reproducer in the text form, or NULL */
-    char *input;       /* path of the reproducer as a fuzz input, or NULL */
+    char *property;         /* "safe", "bounded", "agrees", ... as in the documentation */
+    unsigned modes;         /* FINDING_MODE_*, those that it happens in */
+    unsigned outcomes;      /* 1 << FindingOutcome, those that were seen */
+    char *snapshot;         /* path of the reproducer in the text form, or NULL */
+    char *input;            /* path of the reproducer as a fuzz input, or NULL */
+    char *repeat;           /* "OFFSET HEX COUNT": put over the snapshot's bytes; or NULL */
+    Guest guest;            /* who reads the snapshot */
+    FindingRepair *repairs; /* n_repairs of them, done in this order */
+    unsigned n_repairs;
 } Finding;
 
 #define FINDINGS_ERROR findings_error_quark()
@@ -85,10 +92,25 @@ Findings *findings_none(void);
 void findings_free(Findings *findings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Findings, findings_free)
 
+/* Leaves those alone of which an outcome is in @outcomes, a set of 1 << FindingOutcome. */
+void findings_keep(Findings *findings, unsigned outcomes);
+
 unsigned findings_count(const Findings *findings);
 const Finding *findings_get(const Findings *findings, unsigned index);
 /* NULL if there is none of this id. */
 const Finding *findings_by_id(const Findings *findings, const char *id);
+
+/**
+ * finding_make_file:
+ * @snapshot: for use meanwhile; describes the file afterwards
+ * @file: reset first
+ *
+ * Makes the snapshot file that the finding's text describes.
+ *
+ * Returns: false with an error, also if the finding has a fuzz input alone.
+ */
+bool finding_make_file(const Finding *finding, Snapshot *snapshot, SparseFile *file,
+                       GError **error);
 
 /* A load that is about to be done: what findings are looked for in. */
 typedef struct FindingLoad {

@@ -12,8 +12,10 @@ static const char *const machine_names[] = {
 };
 
 static const char *const kind_names[] = {
-    [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream", [INPUT_LAYOUT] = "layout",
-    [INPUT_ROUND_TRIP] = "round-trip", [INPUT_LAZY] = "lazy",
+    [INPUT_HEADER] = "header",       [INPUT_STREAM] = "stream",
+    [INPUT_LAYOUT] = "layout",       [INPUT_ROUND_TRIP] = "round-trip",
+    [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
+    [INPUT_LAZY] = "lazy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -29,7 +31,7 @@ const char *input_kind_name(unsigned kind)
 /* Values of InputPages.shift below it do not shift. */
 #define LEAST_SHIFT 0xf0
 
-static uint64_t load_le(const uint8_t *bytes, unsigned n)
+uint64_t input_load_le(const uint8_t *bytes, unsigned n)
 {
     uint64_t value = 0;
 
@@ -39,8 +41,7 @@ static uint64_t load_le(const uint8_t *bytes, unsigned n)
     return value;
 }
 
-/* Copies what there is of a struct and advances; the rest reads as zero. */
-static void take(const uint8_t **data, size_t *size, void *out, size_t length)
+void input_take(const uint8_t **data, size_t *size, void *out, size_t length)
 {
     size_t n = MIN(*size, length);
 
@@ -62,7 +63,7 @@ static bool is_shifted(InputPages in)
     return in.shift >= LEAST_SHIFT;
 }
 
-static uint64_t decode_pages(InputPages in)
+uint64_t input_decode_pages(InputPages in)
 {
     return is_shifted(in) ? (uint64_t)in.pages << (in.shift - LEAST_SHIFT + 5) : in.pages;
 }
@@ -71,7 +72,7 @@ static bool encode_shifted_pages(uint64_t pages, InputPages *out)
 {
     for (unsigned shift = LEAST_SHIFT; shift <= UINT8_MAX; shift++) {
         *out = (InputPages){ pages >> (shift - LEAST_SHIFT + 5), shift };
-        if (decode_pages(*out) == pages) {
+        if (input_decode_pages(*out) == pages) {
             return true;
         }
     }
@@ -81,12 +82,12 @@ static bool encode_shifted_pages(uint64_t pages, InputPages *out)
 static bool encode_pages(uint64_t pages, InputPages *out)
 {
     *out = (InputPages){ pages, 0 };
-    return decode_pages(*out) == pages || encode_shifted_pages(pages, out);
+    return input_decode_pages(*out) == pages || encode_shifted_pages(pages, out);
 }
 
 static uint64_t decode_max(uint64_t used, InputPages extra)
 {
-    return is_shifted(extra) ? MAX(used, decode_pages(extra)) : used + extra.pages;
+    return is_shifted(extra) ? MAX(used, input_decode_pages(extra)) : used + extra.pages;
 }
 
 static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
@@ -98,7 +99,7 @@ static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
     uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
-    uint64_t used = CLAMP(decode_pages(in->used), 1, max_pages);
+    uint64_t used = CLAMP(input_decode_pages(in->used), 1, max_pages);
     uint64_t max = MIN(decode_max(used, in->extra), max_pages);
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 
@@ -134,7 +135,7 @@ static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *
     for (unsigned i = 0; i < n_blocks; i++) {
         InputBlock block;
 
-        take(data, size, &block, sizeof(block));
+        input_take(data, size, &block, sizeof(block));
         decode_block(&block, guest->target_page_size, &guest->blocks[i]);
         if (guest->blocks[i].idstr[0] == '\0' || is_duplicate(guest, i)) {
             g_snprintf(guest->blocks[i].idstr, sizeof(guest->blocks[i].idstr), "block%u", i);
@@ -145,7 +146,7 @@ static void decode_guest(const uint8_t **data, size_t *size, const InputHeader *
 static void decode_choices(const uint8_t *data, size_t size, const InputHeader *header,
                            Input *input)
 {
-    size_t generator = MIN(load_le(header->generator_size, 2), size);
+    size_t generator = MIN(input_load_le(header->generator_size, 2), size);
 
     input->generator = choices_init(data, generator);
     input->mutator = choices_init(data + generator, size - generator);
@@ -156,7 +157,7 @@ static void decode_lazy(const uint8_t **data, size_t *size, const InputHeader *h
 {
     InputLazy lazy;
 
-    take(data, size, &lazy, sizeof(lazy));
+    input_take(data, size, &lazy, sizeof(lazy));
     input->lazy_flags = lazy.flags;
     input->steps = (const InputStep *)*data;
     input->n_steps = MIN(MIN(lazy.n_steps, INPUT_MAX_STEPS), *size / sizeof(InputStep));
@@ -182,10 +183,13 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     if (size < 2 || data[0] != INPUT_VERSION) {
         return false;
     }
-    take(&data, &size, &header, sizeof(header));
+    input_take(&data, &size, &header, sizeof(header));
     input->kind = header.kind;
     input->flags = header.flags;
-    input->fail_read = load_le(header.fail_read, 2);
+    input->axes = header.axes;
+    input->cut = header.cut;
+    input->before = header.before;
+    input->fail_read = input_load_le(header.fail_read, 2);
     input->max_read_length =
         header.max_read_bits ? UINT64_C(1) << MIN(header.max_read_bits, 20) : 0;
     switch (input->kind) {
@@ -193,9 +197,9 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
         InputRecord record;
 
         decode_guest(&data, &size, &header, 1, &input->guest);
-        take(&data, &size, &record, sizeof(record));
-        input->header_offset = load_le(record.header_offset, 8) & INT64_MAX;
-        input->used_length = load_le(record.used_length, 8);
+        input_take(&data, &size, &record, sizeof(record));
+        input->header_offset = input_load_le(record.header_offset, 8) & INT64_MAX;
+        input->used_length = input_load_le(record.used_length, 8);
         break;
     }
     case INPUT_STREAM:
@@ -208,12 +212,25 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     case INPUT_LAZY:
         decode_lazy(&data, &size, &header, input);
         break;
+    case INPUT_FAULT_MAP:
+    case INPUT_SETUP:
+        break;
     default:
         return false;
     }
     input->payload = data;
     input->payload_size = size;
     return true;
+}
+
+static void generate(Choices *generator, uint64_t max_block_bytes, const Guest *only,
+                     Snapshot *snapshot, Guest *guest)
+{
+    snapshot_generate(generator, max_block_bytes, snapshot, guest);
+    if (only) {
+        snapshot_fit(snapshot, only);
+        guest_copy(guest, only);
+    }
 }
 
 /* The lazy load always clears; userfaultfd knows nothing smaller than host pages. */
@@ -228,8 +245,8 @@ static void make_lazy_guest(Guest *guest)
     }
 }
 
-static unsigned make_chosen_file(const Input *input, Snapshot *snapshot, SparseFile *file,
-                                 Guest *guest, GString *log)
+static unsigned make_chosen_file(const Input *input, const Guest *only, Snapshot *snapshot,
+                                 SparseFile *file, Guest *guest, GString *log)
 {
     static const uint64_t max_block_bytes[] = {
         [INPUT_LAYOUT] = INPUT_MAX_BLOCK_BYTES,
@@ -240,7 +257,7 @@ static unsigned make_chosen_file(const Input *input, Snapshot *snapshot, SparseF
     Choices mutator = input->mutator;
     unsigned mutations = 0;
 
-    snapshot_generate(&generator, max_block_bytes[input->kind], snapshot, guest);
+    generate(&generator, max_block_bytes[input->kind], only, snapshot, guest);
     if (input->kind != INPUT_ROUND_TRIP) {
         mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
     }
@@ -248,21 +265,32 @@ static unsigned make_chosen_file(const Input *input, Snapshot *snapshot, SparseF
     return mutations;
 }
 
-unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
-                         GString *log)
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log)
 {
     unsigned mutations = 0;
 
     if (input_has_choices(input)) {
-        mutations = make_chosen_file(input, snapshot, file, guest, log);
+        mutations = make_chosen_file(input, only, snapshot, file, guest, log);
     } else {
-        *guest = input->guest;
+        guest_copy(guest, only ? only : &input->guest);
         sparse_file_decode(file, input->payload, input->payload_size);
     }
-    if (input->kind == INPUT_LAZY) {
+    if (input->kind == INPUT_LAZY && !only) {
         make_lazy_guest(guest);
     }
     return mutations;
+}
+
+bool input_kind_has_file(unsigned kind)
+{
+    return (kind >= INPUT_HEADER && kind <= INPUT_ROUND_TRIP) || kind == INPUT_LAZY;
+}
+
+unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
+                         GString *log)
+{
+    return input_make_file_for(input, NULL, snapshot, file, guest, log);
 }
 
 size_t input_payload_offset(const uint8_t *data, size_t size)

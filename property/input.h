@@ -9,6 +9,8 @@
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
  *   lazy     InputHeader, InputLazy, n_steps x InputStep, then as layout; with
  *            INPUT_LAZY_STREAM as stream
+ *   fault-map    property/fault-map.h
+ *   setup        property/setup.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -30,7 +32,9 @@ typedef enum InputKind {
     INPUT_STREAM = 2,
     INPUT_LAYOUT = 3,
     INPUT_ROUND_TRIP = 4,
+    INPUT_FAULT_MAP = 5,
     INPUT_LAZY = 6,
+    INPUT_SETUP = 7,
 } InputKind;
 
 enum {
@@ -39,6 +43,13 @@ enum {
     INPUT_DIRTY_RAM = 1 << 2,       /* guest RAM is not zero before the load */
     INPUT_RELOAD = 1 << 3,          /* then load a right file in the same process */
     INPUT_SPLIT = 1 << 4,           /* stream, layout: also load in two stages, and compare */
+};
+
+/* How a file is read, not what is in it: a subject may not have all of them. */
+enum {
+    INPUT_AXIS_REAL_FILE = 1 << 0,     /* by the kernel, from a real file */
+    INPUT_AXIS_MULTIFD = 1 << 1,       /* pages by threads */
+    INPUT_AXIS_FAIL_FOR_EVER = 1 << 2, /* fail_read, and every read behind it */
 };
 
 typedef struct InputHeader {
@@ -51,7 +62,10 @@ typedef struct InputHeader {
     uint8_t fail_read[2];      /* this read fails with EIO; 0: none */
     uint8_t max_read_bits;     /* reads give at most 2^n bytes; 0: no limit */
     uint8_t generator_size[2]; /* layout: bytes of choices for the generator */
-    uint8_t reserved[5];       /* written as zero, ignored */
+    uint8_t axes;              /* INPUT_AXIS_* */
+    uint8_t cut;         /* at read fail_read the file is cut to cut/256 of its size; 0: not */
+    uint8_t before;      /* what guest RAM holds before the load; 0: as the flags say */
+    uint8_t reserved[2]; /* written as zero, ignored */
 } InputHeader;
 
 /*
@@ -125,12 +139,16 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 typedef struct Input {
     InputKind kind;
     unsigned flags;
+    unsigned axes;
+    uint8_t cut;
+    uint8_t before;
     uint64_t fail_read;
     uint64_t max_read_length; /* bytes, 0: no limit */
     Guest guest;              /* header, stream */
     uint64_t header_offset;   /* header */
     uint64_t used_length;     /* header */
-    const uint8_t *payload;   /* header, stream: serial form of the file */
+    const uint8_t *payload;   /* header, stream: serial form of the file;
+                                 of kinds without a file: what follows InputHeader */
     size_t payload_size;
     Choices generator; /* layout, round-trip, lazy */
     Choices mutator;
@@ -153,6 +171,14 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
                          GString *log);
 
 /*
+ * The same for a reader that has one guest and no other, @only (NULL: any):
+ * *guest is that one, and a generated file is made for it. A given file is as
+ * it is given.
+ */
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log);
+
+/*
  * Encodes an input of kind stream: @guest and @file. Appends to @out. More than
  * INPUT_MAX_BLOCKS blocks, idstrs longer than 24 bytes, machine names that
  * input_machine_name() does not know, and lengths that InputPages has not,
@@ -160,6 +186,9 @@ unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *fil
  */
 bool input_encode_stream(const Guest *guest, const SparseFile *file, unsigned flags,
                          GByteArray *out);
+
+/* Is there a file in inputs of the kind? (If not, input_make_file() is not for them.) */
+bool input_kind_has_file(unsigned kind);
 
 /* Where the payload of @data begins; @size if it has none. */
 size_t input_payload_offset(const uint8_t *data, size_t size);
@@ -169,6 +198,17 @@ bool input_has_choices(const Input *input);
 
 /* Machine names that an input can name by index; NULL for an index beyond. */
 const char *input_machine_name(unsigned index);
+
+/*
+ * Copies what there is of a struct of @length bytes from @data and advances;
+ * the rest reads as zero.
+ */
+void input_take(const uint8_t **data, size_t *size, void *out, size_t length);
+
+uint64_t input_load_le(const uint8_t *bytes, unsigned n);
+
+/* A number of pages as InputPages has it. */
+uint64_t input_decode_pages(InputPages in);
 
 /* "header", "stream", ...; NULL for an unknown kind. */
 const char *input_kind_name(unsigned kind);

@@ -326,6 +326,7 @@ bool lazy_run_may_fail(const LazyRun *run)
 
     return run->cancelled || a_failure_mattered(run) ||
            (cost->fail_read && cost->reads >= cost->fail_read) ||
+           (cost->cut_read && cost->reads >= cost->cut_read) ||
            __atomic_load_n(&run->load.cut_at, __ATOMIC_RELAXED) <
                sparse_file_size(run->load.load.file);
 }
@@ -1133,7 +1134,7 @@ void lazy_run_reset(LazyRun *run, const Input *input, const LoadCase *c)
     run->load.placed = placed;
     run->load.opaque = run;
     run->load.load.file = c->file;
-    run->load.load.guest = &c->guest;
+    run->load.load.guest = c->guest;
     set(&run->fault_state, LOADER_RUNS);
     set(&run->eager_state, run->load.eager_thread ? LOADER_RUNS : LOADER_ENDED);
 }

@@ -320,7 +320,7 @@ static bool start_and_run(LazyRun *run, const LoadCase *c, GError **error)
     AllocMeter meter = { 0 };
     SubjectStatus status;
 
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         run->load.shared[i] = guest_ram_is_large(run->context->ram, i);
     }
     alloc_meter_start(&meter);
@@ -333,7 +333,7 @@ static bool start_and_run(LazyRun *run, const LoadCase *c, GError **error)
     if (status == SUBJECT_ACCEPTED) {
         return run_schedule(run, c, &meter, error);
     }
-    guest_ram_survey(run->context->ram, c->guest.n_blocks);
+    guest_ram_survey(run->context->ram, c->guest->n_blocks);
     return check_outcome(run->context, c, &run->load.load, &meter, status, refusal, error);
 }
 
@@ -342,7 +342,7 @@ static bool load_lazily(LazyRun *run, const Input *input, const LoadCase *c, GEr
     Leftovers before;
 
     lazy_run_reset(run, input, c);
-    run->load.load = subject_load(c, SUBJECT_WHOLE);
+    run->load.load = subject_load(run->context, c, SUBJECT_WHOLE);
     if (!give_ram(run->context, c, &run->load.load, error)) {
         return false;
     }
@@ -368,7 +368,7 @@ static bool can_be_saved(const PropertyContext *context, const Input *input, con
 {
     return input->lazy_flags & INPUT_LAZY_SAVE && context->subject->save && !c->reload &&
            context->judgement.verdict == VERDICT_ACCEPT && c->before == 0 && !c->fail_read &&
-           !lazy_run_may_fail(context->lazy) && !c->guest.x_ignore_shared;
+           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared;
 }
 
 /* False: lazy loads cannot be had; the pure part of the case is run. */
@@ -409,7 +409,8 @@ bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, G
         return true;
     }
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
-    if (input_has_choices(&input) && !mutations && !check_generator(context, error)) {
+    if (input_has_choices(&input) && !mutations && !c.repaired &&
+        !check_generator(context, error)) {
         return false;
     }
     if (!context->subject->lazy) {

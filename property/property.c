@@ -4,6 +4,7 @@
  * to the checks. See property.h.
  */
 #include "property/context.h"
+#include "property/fault-map.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -18,6 +19,9 @@ static const char *const id_names[] = {
     [PROPERTY_EAGER_MODEL] = "eager=model",
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
+    [PROPERTY_MAPS] = "maps",
+    [PROPERTY_SAFE] = "safe",
+    [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
     [PROPERTY_LAZY_EAGER] = "lazy=eager",
     [PROPERTY_ONCE] = "once",
@@ -25,11 +29,12 @@ static const char *const id_names[] = {
 };
 
 static const Property properties[] = {
-    { "header", INPUT_HEADER, property_header },
-    { "stream", INPUT_STREAM, property_stream },
-    { "layout", INPUT_LAYOUT, property_layout },
-    { "round-trip", INPUT_ROUND_TRIP, property_round_trip },
-    { "lazy", INPUT_LAZY, property_lazy },
+    { "header", INPUT_HEADER, property_header, NULL },
+    { "stream", INPUT_STREAM, property_stream, NULL },
+    { "layout", INPUT_LAYOUT, property_layout, NULL },
+    { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
+    { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "lazy", INPUT_LAZY, property_lazy, NULL },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -59,6 +64,7 @@ PropertyContext *property_context_new(const Subject *subject)
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
+    context->fault_map = fault_map_new();
     return context;
 }
 
@@ -69,12 +75,20 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
+    fault_map_free(context->fault_map);
     g_free(context);
 }
 
 const PropertyStats *property_context_stats(const PropertyContext *context)
 {
     return &context->stats;
+}
+
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode)
+{
+    context->findings = findings;
+    context->finding_mode = mode;
 }
 
 static bool set_broken(const PropertyContext *context, PropertyId id, GError **error,
@@ -115,31 +129,78 @@ LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutat
 {
     LoadCase c = {
         .file = context->file,
-        .before = input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE : 0,
+        .guest = &context->guest,
+        .before = input->before                    ? input->before
+                  : input->flags & INPUT_DIRTY_RAM ? DIRTY_BYTE
+                                                   : 0,
         .reload = input->flags & INPUT_RELOAD,
         .split = input->flags & INPUT_SPLIT,
         .fail_read = input->fail_read,
+        .fail_for_ever = input->axes & INPUT_AXIS_FAIL_FOR_EVER,
+        .cut = input->cut,
         .max_read_length = input->max_read_length,
+        .axes = {
+            .real_file = input->axes & INPUT_AXIS_REAL_FILE,
+            .multifd_channels = input->axes & INPUT_AXIS_MULTIFD ? 2 : 0,
+        },
         .one_block = input->kind == INPUT_HEADER,
         .header_offset = input->header_offset,
         .used_length = input->used_length,
     };
 
-    *mutations = input_make_file(input, context->snapshot, context->file, &c.guest, NULL);
+    *mutations = input_make_file_for(input, context->subject->guest, context->snapshot,
+                                     context->file, &context->guest, NULL);
+    if (context->subject->guest) {
+        c.before = 0;
+    }
     return c;
 }
 
-bool begin_case(PropertyContext *context, const LoadCase *c)
+/* Past what is known: c->file must be context->file. */
+static void repair_case(PropertyContext *context, LoadCase *c)
+{
+    FindingLoad load = {
+        .file = context->file,
+        .guest = &context->guest,
+        .mode = context->finding_mode,
+        .one_block = c->one_block,
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+    };
+
+    if (context->findings) {
+        c->repaired = findings_repair(context->findings, &load, NULL) > 0;
+        context->stats.repaired += c->repaired;
+        c->used_length = load.used_length;
+    }
+}
+
+bool begin_case(PropertyContext *context, LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
     context->stats.executions++;
     if (!too_large) {
+        repair_case(context, c);
         judge_case(context, c);
         too_large = case_is_too_large(context, c);
     }
     context->stats.too_large += too_large;
     return !too_large;
+}
+
+bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c)
+{
+    Input input;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) ||
+        (input.kind != INPUT_STREAM && input.kind != INPUT_LAYOUT &&
+         input.kind != INPUT_ROUND_TRIP)) {
+        return false;
+    }
+    *c = make_case(context, &input, &mutations);
+    return begin_case(context, c);
 }
 
 bool property_header(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -155,9 +216,15 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
+    repair_case(context, &c);
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
-    return check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error);
+    if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {
+        return false;
+    }
+    g_clear_error(&refusal);
+    return !context->subject->load_block || case_is_too_large(context, &c) ||
+           check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error);
 }
 
 bool property_stream(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -197,7 +264,8 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     return !begin_case(context, &c) ||
-           ((mutations || check_generator(context, error)) && check_case(context, &c, error));
+           ((mutations || c.repaired || check_generator(context, error)) &&
+            check_case(context, &c, error));
 }
 
 /* Is every byte that @a has also in @b? */
@@ -271,8 +339,8 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
         return false;
     }
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
-        blocks[i].used_length = c->guest.blocks[i].used_length;
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        blocks[i].used_length = c->guest->blocks[i].used_length;
     }
     return check_ram(context, judgement, blocks, error);
 }
@@ -281,19 +349,19 @@ bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    const char *machine = c->guest.machine[0] ? c->guest.machine : "none";
+    const char *machine = c->guest->machine[0] ? c->guest->machine : "none";
 
-    for (unsigned i = 0; i < c->guest.n_blocks; i++) {
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
         blocks[i].host = guest_ram_host(context->ram, i);
     }
-    if (context->subject->save(&c->guest, blocks, machine, context->other_file, error) !=
+    if (context->subject->save(c->guest, blocks, machine, context->other_file, error) !=
         SUBJECT_ACCEPTED) {
         g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
         return false;
     }
     c->file = context->other_file;
     return load_again(context, c, first, error) &&
-           check_describe(context, context->other_file, &c->guest, error);
+           check_describe(context, context->other_file, c->guest, error);
 }
 
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
@@ -311,10 +379,10 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
     /* Everything is to be accepted, and what is not in the file to be zero. */
     c.before = 0;
     c.fail_read = 0;
-    if (!begin_case(context, &c)) {
+    if (!begin_case(context, &c) || c.repaired) {
         return true;
     }
     return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
-           check_describe(context, context->file, &c.guest, error) &&
+           check_describe(context, context->file, c.guest, error) &&
            (!context->subject->save || save_and_load(context, &c, error));
 }

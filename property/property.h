@@ -9,21 +9,25 @@
 #ifndef PAGEWISE_PROPERTY_PROPERTY_H
 #define PAGEWISE_PROPERTY_PROPERTY_H
 
+#include "property/findings.h"
 #include "property/input.h"
 #include "subject/subject.h"
 
 #include <glib.h>
 
 typedef enum PropertyId {
-    PROPERTY_BOUNDED,      /* reads and allocations are in proportion */
-    PROPERTY_CLEAN_REJECT, /* a refusal says what, where and why; then all is as before */
-    PROPERTY_AGREES,       /* accepts and refuses as the model says it must */
-    PROPERTY_EAGER_MODEL,  /* eager=model: every byte of guest RAM is the model's */
-    PROPERTY_SPLIT_WHOLE,  /* split=whole: two stages do what one does */
-    PROPERTY_ROUND_TRIP,   /* round-trip: save then load is the identity */
-    PROPERTY_MODEL,        /* the model contradicts itself: a bug of pagewise */
-    PROPERTY_LAZY_EAGER,   /* lazy=eager: loaded lazily, every page is the same */
-    PROPERTY_ONCE,         /* each page is installed once; the guest's own is left alone */
+    PROPERTY_BOUNDED,              /* reads and allocations are in proportion */
+    PROPERTY_CLEAN_REJECT,         /* a refusal says what, where and why; then all is as before */
+    PROPERTY_AGREES,               /* accepts and refuses as the model says it must */
+    PROPERTY_EAGER_MODEL,          /* eager=model: every byte of guest RAM is the model's */
+    PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
+    PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
+    PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_SAFE,                 /* no crash on any input */
+    PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
+    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_LAZY_EAGER,           /* lazy=eager: loaded lazily, every page is the same */
+    PROPERTY_ONCE,                 /* a page is installed once; the guest's own is left alone */
     /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
     PROPERTY_NO_SILENT_ZERO,
 } PropertyId;
@@ -51,6 +55,7 @@ typedef struct PropertyStats {
     uint64_t faults;      /* that these served */
     uint64_t failed;      /* of these, loads that failed later than in the header stage */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
+    uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */
@@ -61,6 +66,13 @@ void property_context_free(PropertyContext *context);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PropertyContext, property_context_free)
 
 const PropertyStats *property_context_stats(const PropertyContext *context);
+
+/*
+ * From now on every case is repaired first, so that it triggers none of
+ * @findings in a load of @mode. They must outlive the context; NULL: no more.
+ */
+void property_context_set_findings(PropertyContext *context, const Findings *findings,
+                                   FindingMode mode);
 
 /*
  * True: the property holds, or @data is no input of the property's kind. False:
@@ -85,11 +97,15 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
 
 /* A whole file as property_layout() has, loaded lazily by a schedule. */
 bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+/* Where a fault would be served from: addresses against the model. */
+bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */
     InputKind kind;
     PropertyFunction *function;
+    /* Appends an input of a kind that has no file, as text; else NULL. */
+    void (*describe)(const uint8_t *data, size_t size, GString *out);
 } Property;
 
 /* The property for inputs of @kind, or NULL. */

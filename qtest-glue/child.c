@@ -62,11 +62,11 @@ bool child_spawn_spec(Child *child, const ChildSpec *spec, GError **error)
     GPid pid;
 
     *child = (Child){ .pidfd = -1 };
-    if (!g_spawn_async_with_pipes_and_fds(
-            NULL, spec->argv, (const char *const *)environment,
-            G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, die_with_parent,
-            GINT_TO_POINTER(getpid()), -1, spec->output, spec->output, spec->fds, spec->targets,
-            spec->n_fds, &pid, NULL, NULL, NULL, &cause)) {
+    if (!g_spawn_async_with_pipes_and_fds(NULL, spec->argv, (const char *const *)environment,
+                                          G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH,
+                                          die_with_parent, GINT_TO_POINTER(getpid()), -1,
+                                          spec->output, spec->output, spec->fds, spec->targets,
+                                          spec->n_fds, &pid, NULL, NULL, NULL, &cause)) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "%s", cause->message);
         return false;
     }

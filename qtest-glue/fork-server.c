@@ -24,7 +24,7 @@
 /* How soon, and then how often, limits are looked at. */
 #define FIRST_PERIOD_MS 20
 #define PERIOD_MS 5
-#define MAX_LOG 4096
+#define MAX_LOG 65536
 
 struct ForkServer {
     QemuGuest *guest; /* borrowed */
@@ -34,12 +34,12 @@ struct ForkServer {
     int file;
     int log; /* the children's stderr */
     pid_t child;
+    int status;      /* of a child that ended by itself */
     bool child_runs; /* its end was not reported yet */
     int64_t cpu_us;
 };
 
-static ForkServer *make_files(QemuGuest *guest, const LoadLimits *limits, int *peer,
-                              GError **error)
+static ForkServer *make_files(QemuGuest *guest, const LoadLimits *limits, int *peer, GError **error)
 {
     g_autoptr(ForkServer) server = g_new(ForkServer, 1);
     int pair[2] = { -1, -1 };
@@ -103,8 +103,7 @@ static bool wait_ready(ForkServer *server, GError **error)
     ForkMessage message = { 0 };
     g_autoptr(GError) cause = NULL;
 
-    if (receive(server, READY_TIMEOUT_MS, &message, &cause) &&
-        message.type == FORK_SERVER_READY) {
+    if (receive(server, READY_TIMEOUT_MS, &message, &cause) && message.type == FORK_SERVER_READY) {
         return true;
     }
     if (!cause) {
@@ -125,8 +124,9 @@ static bool lead_to_file(ForkServer *server, const QemuTransfer *transfer, GErro
     qemu_guest_clear_ram(server->guest);
     return qemu_guest_clear_others(server->guest, server->qemu, error) &&
            qemu_configure(server->qemu, transfer, error) &&
-           qmp_run(qemu_process_qmp(server->qemu), error, "migrate-incoming", "{'uri': <%s>}",
-                   uri) &&
+           /* The answer would come after the first poll: from nobody. */
+           qmp_send(qemu_process_qmp(server->qemu), error, "migrate-incoming", "{'uri': <%s>}",
+                    uri) &&
            wait_ready(server, error);
 }
 
@@ -167,6 +167,16 @@ int fork_server_file(const ForkServer *server)
     return server->file;
 }
 
+int fork_server_status(const ForkServer *server)
+{
+    return server->status;
+}
+
+pid_t fork_server_pid(const ForkServer *server)
+{
+    return qemu_process_pid(server->qemu);
+}
+
 pid_t fork_server_child(const ForkServer *server)
 {
     return server->child;
@@ -205,14 +215,19 @@ void fork_server_release(ForkServer *server)
     }
 }
 
-/* What the child wrote to stderr, one line. Free with g_free(). */
-static char *read_log(const ForkServer *server)
+char *fork_server_log(const ForkServer *server)
 {
-    char text[MAX_LOG];
-    ssize_t n = pread(server->log, text, sizeof(text) - 1, 0);
+    g_autofree char *text = g_malloc(MAX_LOG);
+    ssize_t n = pread(server->log, text, MAX_LOG - 1, 0);
 
     text[MAX(n, 0)] = '\0';
-    return g_strdelimit(g_strdup(g_strstrip(text)), "\n", '|');
+    return g_strdup(text);
+}
+
+/* The same in one line. */
+static char *read_log(const ForkServer *server)
+{
+    return g_strdelimit(g_strstrip(fork_server_log(server)), "\n", '|');
 }
 
 static QemuLoadOutcome ended(ForkServer *server, const ForkMessage *message, GError **error)
@@ -223,6 +238,7 @@ static QemuLoadOutcome ended(ForkServer *server, const ForkMessage *message, GEr
     QemuLoadOutcome outcome = qemu_load_status_outcome(message->status);
 
     server->child_runs = false;
+    server->status = message->status;
     server->cpu_us += message->user_us + message->system_us;
     g_set_error(error, QEMU_ERROR, QEMU_ERROR_DIED, "QEMU ended with %s; its log: %s", status, log);
     return outcome;
@@ -282,14 +298,13 @@ QemuLoadOutcome fork_server_load(ForkServer *server, GError **error)
 
     fork_server_release(server);
     qemu_guest_clear_ram(server->guest);
-    if (ftruncate(server->log, 0) < 0 ||
-        send(server->control, &request, 1, MSG_NOSIGNAL) != 1 ||
-        !receive(server, READY_TIMEOUT_MS, &message, NULL) ||
-        message.type != FORK_SERVER_STARTED) {
+    if (ftruncate(server->log, 0) < 0 || send(server->control, &request, 1, MSG_NOSIGNAL) != 1 ||
+        !receive(server, READY_TIMEOUT_MS, &message, NULL) || message.type != FORK_SERVER_STARTED) {
         dead(server, "it starts no child", error);
         return QEMU_LOAD_UNABLE;
     }
     server->child = message.pid;
+    server->status = 0;
     server->child_runs = true;
     return watch(server, &nothing, error);
 }

@@ -25,8 +25,7 @@ typedef struct ForkServer ForkServer;
  * load as @transfer says.
  */
 ForkServer *fork_server_new(const QemuBinary *binary, QemuGuest *guest,
-                            const QemuTransfer *transfer, const LoadLimits *limits,
-                            GError **error);
+                            const QemuTransfer *transfer, const LoadLimits *limits, GError **error);
 void fork_server_free(ForkServer *server);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForkServer, fork_server_free)
 
@@ -49,6 +48,20 @@ int fork_server_file(const ForkServer *server);
  * QEMU_LOAD_UNABLE: the server is dead.
  */
 QemuLoadOutcome fork_server_load(ForkServer *server, GError **error);
+
+/**
+ * fork_server_log:
+ *
+ * Returns: what QEMU wrote to stderr in the last load, 64 KiB at most. Free
+ * with g_free().
+ */
+char *fork_server_log(const ForkServer *server);
+
+/* The status with which the last load's child ended by itself; 0 if it did not. */
+int fork_server_status(const ForkServer *server);
+
+/* QEMU itself. */
+pid_t fork_server_pid(const ForkServer *server);
 
 /* The child of the last load. */
 pid_t fork_server_child(const ForkServer *server);

@@ -36,12 +36,8 @@ static void leave_session(gpointer opaque)
  */
 static bool start_guardian(QemuFolder *folder, GError **error)
 {
-    const char *argv[] = { "/bin/sh",
-                           "-c",
-                           "read -r line || rm -rf -- \"$1\"",
-                           "pagewise-guardian",
-                           folder->name,
-                           NULL };
+    const char *argv[] = { "/bin/sh",           "-c",         "read -r line || rm -rf -- \"$1\"",
+                           "pagewise-guardian", folder->name, NULL };
     g_autoptr(GError) cause = NULL;
 
     if (g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL,

@@ -221,8 +221,7 @@ static uint64_t *read_pagemap(pid_t pid, const QemuBlock *block)
     uint64_t *words = g_malloc(size);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    if (fd < 0 ||
-        pread(fd, words, size, block->hva / PAGE * sizeof(uint64_t)) != (ssize_t)size) {
+    if (fd < 0 || pread(fd, words, size, block->hva / PAGE * sizeof(uint64_t)) != (ssize_t)size) {
         memset(words, 0xff, size);
     }
     if (fd >= 0) {
@@ -257,8 +256,8 @@ static bool walk_block(pid_t pid, const QemuBlock *block, PageFunction *function
         if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != (ssize_t)PAGE) {
             return no_access(block, error);
         }
-        if (!is_zero(page) && !function(pid, block->hva + i * PAGE, page,
-                                        opaque ? opaque + i * PAGE : NULL)) {
+        if (!is_zero(page) &&
+            !function(pid, block->hva + i * PAGE, page, opaque ? opaque + i * PAGE : NULL)) {
             return no_access(block, error);
         }
     }

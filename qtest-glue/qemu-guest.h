@@ -48,9 +48,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QemuGuest, qemu_guest_free)
 
 /* How a QEMU for the guest is started, beside the guest itself. */
 typedef struct QemuGuestStart {
-    bool incoming;         /* -incoming defer */
-    bool qtest;            /* as in QemuStart */
-    const char *accel;     /* NULL: "tcg" */
+    bool incoming;                /* -incoming defer */
+    bool qtest;                   /* as in QemuStart */
+    const char *accel;            /* NULL: "tcg" */
     const char *const *arguments; /* more of them; NULL: none */
     /* As in QemuStart; the guest's own descriptor is added. At most 8. */
     const char *const *variables;

@@ -174,9 +174,9 @@ bool qemu_configure(QemuProcess *qemu, const QemuTransfer *transfer, GError **er
 
     return set_capabilities(qemu, transfer, error) &&
            qmp_run(qmp, error, "migrate-set-parameters", "{'max-bandwidth': <%t>}", (guint64)0) &&
-           (!transfer->channels || qmp_run(qmp, error, "migrate-set-parameters",
-                                           "{'multifd-channels': <%t>}",
-                                           (guint64)transfer->channels)) &&
+           (!transfer->channels ||
+            qmp_run(qmp, error, "migrate-set-parameters", "{'multifd-channels': <%t>}",
+                    (guint64)transfer->channels)) &&
            (!transfer->direct_io ||
             qmp_run(qmp, error, "migrate-set-parameters", "{'direct-io': <true>}"));
 }
@@ -249,9 +249,8 @@ static JsonObject *wait_migration_event(QemuProcess *qemu, const ProcessCost *be
     for (;;) {
         g_autoptr(GError) cause = NULL;
         int left = deadline_left(deadline);
-        JsonObject *data =
-            qmp_wait_event(qemu_process_qmp(qemu), "MIGRATION",
-                           limits ? MIN(left, LIMITS_PERIOD_MS) : left, &cause);
+        JsonObject *data = qmp_wait_event(qemu_process_qmp(qemu), "MIGRATION",
+                                          limits ? MIN(left, LIMITS_PERIOD_MS) : left, &cause);
 
         if (!data && limits && g_error_matches(cause, QEMU_ERROR, QEMU_ERROR_TIMEOUT)) {
             *outcome = qemu_check_limits(qemu_process_pid(qemu), before, limits, left == 0, error);

@@ -12,7 +12,7 @@
 
 struct QmpClient {
     LineSocket *lines;
-    GQueue events;     /* of JsonObject, oldest first */
+    GQueue events; /* of JsonObject, oldest first */
     JsonObject *greeting;
     gint64 last_id; /* of the last command sent */
 };
@@ -100,7 +100,7 @@ static JsonNode *read_answer(QmpClient *qmp, const char *command, GError **error
 }
 
 /* @arguments: an a{sv}, or NULL; consumed. */
-static JsonNode *execute(QmpClient *qmp, const char *command, GVariant *arguments, GError **error)
+static bool send_command(QmpClient *qmp, const char *command, GVariant *arguments, GError **error)
 {
     g_autoptr(JsonNode) request = json_node_new(JSON_NODE_OBJECT);
     JsonObject *object = json_object_new();
@@ -116,10 +116,12 @@ static JsonNode *execute(QmpClient *qmp, const char *command, GVariant *argument
     }
     text = json_to_string(request, FALSE);
     line = g_strconcat(text, "\r\n", NULL);
-    if (!line_socket_write(qmp->lines, line, deadline_after(QMP_TIMEOUT_MS), command, error)) {
-        return NULL;
-    }
-    return read_answer(qmp, command, error);
+    return line_socket_write(qmp->lines, line, deadline_after(QMP_TIMEOUT_MS), command, error);
+}
+
+static JsonNode *execute(QmpClient *qmp, const char *command, GVariant *arguments, GError **error)
+{
+    return send_command(qmp, command, arguments, error) ? read_answer(qmp, command, error) : NULL;
 }
 
 static GVariant *parse_arguments(const char *format, va_list *ap)
@@ -149,6 +151,17 @@ bool qmp_run(QmpClient *qmp, GError **error, const char *command, const char *fo
     va_end(ap);
     answer = execute(qmp, command, arguments, error);
     return answer != NULL;
+}
+
+bool qmp_send(QmpClient *qmp, GError **error, const char *command, const char *format, ...)
+{
+    GVariant *arguments;
+    va_list ap;
+
+    va_start(ap, format);
+    arguments = parse_arguments(format, &ap);
+    va_end(ap);
+    return send_command(qmp, command, arguments, error);
 }
 
 char *qmp_hmp(QmpClient *qmp, const char *command_line, GError **error)

@@ -73,6 +73,14 @@ JsonNode *qmp_execute(QmpClient *qmp, GError **error, const char *command, const
 bool qmp_run(QmpClient *qmp, GError **error, const char *command, const char *format, ...);
 
 /**
+ * qmp_send:
+ *
+ * Sends a command, and does not wait for its answer; whoever waits for another
+ * answer later drops it.
+ */
+bool qmp_send(QmpClient *qmp, GError **error, const char *command, const char *format, ...);
+
+/**
  * qmp_hmp:
  * @command_line: a command of the human monitor
  *

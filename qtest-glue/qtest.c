@@ -90,8 +90,8 @@ static bool read_chunk(QtestClient *qtest, uint64_t address, uint8_t *bytes, siz
         return wrong_answer("read", answer, error);
     }
     for (size_t i = 0; i < length; i++) {
-        bytes[i] = g_ascii_xdigit_value(answer[2 + 2 * i]) << 4 |
-                   g_ascii_xdigit_value(answer[3 + 2 * i]);
+        bytes[i] =
+            g_ascii_xdigit_value(answer[2 + 2 * i]) << 4 | g_ascii_xdigit_value(answer[3 + 2 * i]);
     }
     return true;
 }

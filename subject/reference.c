@@ -14,6 +14,8 @@
 /* SubjectBlock.file_bmap has words of 64 bits. */
 G_STATIC_ASSERT(sizeof(unsigned long) == sizeof(uint64_t));
 
+G_DEFINE_QUARK(pagewise - subject - error, subject_error)
+
 typedef struct ReferenceLoad {
     SparseReader reader;
     RAMBlock blocks[GUEST_MAX_BLOCKS];
@@ -144,6 +146,7 @@ const Subject *subject_reference(void)
         .load_file = reference_load_file,
         .load_header = reference_load_header,
         .save = reference_save,
+        .map_faults = reference_map_faults,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
     };

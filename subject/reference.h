@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the two halves of the subject "reference" share: reference.c loads
- * eagerly and saves, reference-lazy.c loads lazily; and how loaders that are
- * wrong on purpose are made of it (unit/broken-lazy.c). Nobody else includes it.
+ * What the parts of the subject "reference" share: reference.c loads eagerly
+ * and saves, reference-lazy.c loads lazily, reference-fault.c maps faults; and
+ * how loaders that are wrong on purpose are made of it (unit/broken-lazy.c).
+ * Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
@@ -12,6 +13,8 @@
 
 extern const SubjectLazy reference_lazy;
 
+SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *blocks,
+                                   SubjectMapping *faults, unsigned n);
 /* The operations that loads of this session will use: to be changed between loads. */
 UffdOps *reference_lazy_ops(void *session);
 

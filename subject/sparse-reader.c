@@ -11,9 +11,18 @@ static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t leng
     size_t n;
 
     cost->reads++;
+    if (cost->log) {
+        SubjectRead read = { offset, length };
+
+        g_array_append_val(cost->log, read);
+    }
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes ||
-        cost->reads == cost->fail_read) {
+        cost->reads == cost->fail_read ||
+        (cost->fail_for_ever && cost->fail_read && cost->reads > cost->fail_read)) {
         return -EIO;
+    }
+    if (cost->cut_read && cost->reads >= cost->cut_read) {
+        length = offset < cost->cut_size ? MIN(length, cost->cut_size - offset) : 0;
     }
     if (cost->max_read_length) {
         length = MIN(length, cost->max_read_length);

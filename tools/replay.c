@@ -96,8 +96,18 @@ static void append_input(GString *out, const Input *input)
             g_string_append_printf(out, "; %s", flags[i].words);
         }
     }
-    if (input->fail_read > 0) {
-        g_string_append_printf(out, "; read number %" PRIu64 " fails", input->fail_read);
+    if (input->fail_read > 0 && input->cut > 0) {
+        g_string_append_printf(out, "; at read number %" PRIu64 " the file is cut to %u/256",
+                               input->fail_read, input->cut);
+    } else if (input->fail_read > 0) {
+        g_string_append_printf(out, "; read number %" PRIu64 " fails%s", input->fail_read,
+                               input->axes & INPUT_AXIS_FAIL_FOR_EVER ? ", and all behind it" : "");
+    }
+    if (input->axes & INPUT_AXIS_REAL_FILE) {
+        g_string_append(out, "; from a real file");
+    }
+    if (input->axes & INPUT_AXIS_MULTIFD) {
+        g_string_append(out, "; pages by multifd's threads");
     }
     if (input->max_read_length > 0) {
         g_string_append_printf(out, "; reads give at most %" PRIu64 " bytes",
@@ -261,9 +271,24 @@ static bool decode(const uint8_t *data, size_t size, Input *input, GError **erro
     return false;
 }
 
-/* @in_folder: one line, if all is well. */
-static int replay_input(const char *path, const Input *input, const uint8_t *data, size_t size,
-                        bool in_folder, bool text_only)
+/* An input without a file: its property tells what it is about. */
+static void print_described(const char *path, const Input *input, const uint8_t *data, size_t size,
+                            bool in_folder, bool text_only)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    if (in_folder) {
+        g_string_append_printf(out, "%s: %s%s", path, input_kind_name(input->kind),
+                               text_only ? "\n" : ", ");
+    } else {
+        g_string_append_printf(out, "%s\ninput     kind %s\n", path, input_kind_name(input->kind));
+        property_for_kind(input->kind)->describe(data, size, out);
+    }
+    fputs(out->str, stdout);
+    fflush(stdout);
+}
+
+static void print_with_file(const char *path, const Input *input, bool in_folder, bool text_only)
 {
     g_auto(Case) c;
 
@@ -274,6 +299,17 @@ static int replay_input(const char *path, const Input *input, const uint8_t *dat
         fflush(stdout);
     } else {
         print_case(path, &c);
+    }
+}
+
+/* @in_folder: one line, if all is well. */
+static int replay_input(const char *path, const Input *input, const uint8_t *data, size_t size,
+                        bool in_folder, bool text_only)
+{
+    if (input_kind_has_file(input->kind)) {
+        print_with_file(path, input, in_folder, text_only);
+    } else {
+        print_described(path, input, data, size, in_folder, text_only);
     }
     return text_only ? STATUS_OK : run_property(input, data, size);
 }

@@ -547,6 +547,17 @@ class Replay(ToolTest):
         path = self.write("input", bytes([1, 4]) + bytes(14))
         self.expect(OK, "replay", path, out=["kind round-trip", "holds: 2 loads accepted"])
 
+    def test_fault_map(self):
+        """Kinds without a file are described by their property."""
+        path = self.write("input", bytes([1, 5, 0, 12, 1]) + bytes(11) +
+                          struct.pack("<B7x", 1) + struct.pack("<BB2BB11x", 14, 4, 8, 0, 0) +
+                          struct.pack("<BB6s", 0, 0, bytes([1, 0x40, 0, 0, 0, 0])))
+        words = ["kind fault-map", "block0: host 0x0, used_length 0x8000", "8 of 8 bits set",
+                 "0x4001: block0, host page at 0x4000, bits 4 to 7: file, file offset 0x104000"]
+        self.expect(OK, "replay", path, out=[*words, "holds: "])
+        result = self.expect(OK, "replay", "--text-only", path, out=words)
+        self.assertNotIn("holds", result.out)
+
     def test_folder(self):
         os.mkdir(self.path("inputs"))
         self.expect(TROUBLE, "replay", self.path("inputs"), err=["folder without any file"])

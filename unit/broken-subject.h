@@ -15,7 +15,8 @@ typedef struct BrokenSubject {
     const char *message; /* a part of the paragraph that must be there */
 } BrokenSubject;
 
-/* The table; *n entries. */
+/* Each a table of *n entries. */
 const BrokenSubject *broken_subjects(unsigned *n);
+const BrokenSubject *broken_maps(unsigned *n); /* map_faults alone */
 
 #endif

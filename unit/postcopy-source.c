@@ -102,7 +102,14 @@ static bool send_host_page(Source *self, unsigned channel, unsigned block, uint6
 
 static bool get(Source *self, void *bytes, size_t length)
 {
-    return recv(self->fds[RAM_CHANNEL_PRECOPY], bytes, length, MSG_WAITALL) == (ssize_t)length;
+    if (self->cut_read > 0) {
+        length = MIN(length, self->cut_read - self->read);
+    }
+    if (recv(self->fds[RAM_CHANNEL_PRECOPY], bytes, length, MSG_WAITALL) != (ssize_t)length) {
+        return false;
+    }
+    self->read += length;
+    return self->cut_read == 0 || self->read < self->cut_read;
 }
 
 static bool get_be(Source *self, unsigned width, uint64_t *value)
@@ -156,7 +163,7 @@ static bool get_request(Source *self, bool named)
     if (length != self->blocks[request->block].page_size || start % length) {
         return is_wrong(self, "a request for something else than a host page");
     }
-    return self->sent[request->block][request->page] ||
+    return self->silent || self->sent[request->block][request->page] ||
            send_host_page(self, channel, request->block, request->page);
 }
 
@@ -290,7 +297,7 @@ static void serve(Source *self)
         return;
     }
     for (;;) {
-        if (!self->push || ended || has_message(self, 0)) {
+        if (self->n_requests < self->push_after || ended || has_message(self, 0)) {
             if (!get_message(self)) {
                 return;
             }
@@ -331,6 +338,7 @@ void source_connect(Source *source, int fds[RAM_CHANNEL_MAX])
         source->fds[i] = pair[0];
         fds[i] = pair[1];
         source->written[i] = 0;
+        source->read = 0;
         source->last_block[i] = -1;
     }
     source->request_block = -1;

@@ -28,14 +28,17 @@ typedef struct Source {
     uint8_t *const *ram; /* of each block; borrowed */
     uint64_t target_page_size;
     bool preempt;
-    bool push;            /* sends what nobody asked for, too, and ends */
+    unsigned push_after;  /* requests after which it sends what nobody asked for, and ends */
+    bool silent;          /* answers no request */
     bool unnamed;         /* uses CONTINUE where it can */
     uint64_t cut_after;   /* bytes on the main channel after which the pair breaks; 0: never */
     uint64_t cut_preempt; /* the same of the preempt channel */
+    uint64_t cut_read;    /* bytes of the return path; 0: never */
 
     /* The source's own. */
     int fds[RAM_CHANNEL_MAX];
     uint64_t written[RAM_CHANNEL_MAX]; /* bytes on this pair */
+    uint64_t read;                     /* bytes of the return path, on this pair */
     int last_block[RAM_CHANNEL_MAX];   /* that was named, -1: none */
     int request_block;                 /* that was asked for last */
     bool sent[8][512];                 /* block, host page */
@@ -43,7 +46,6 @@ typedef struct Source {
     bool recovering; /* this pair begins with a recovery */
     pthread_t thread;
     bool have_thread;
-    bool gone;     /* the connection is no more; atomic */
     bool wrong;    /* the destination did what it must not */
     bool ended;    /* all was sent, and SHUT came */
     uint32_t shut; /* its value */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 
-pagewise_unit_test(test-properties SOURCES broken-subject.c DEPENDS property TIMEOUT 180)
+pagewise_unit_test(test-properties SOURCES broken-map.c broken-subject.c
+                   DEPENDS property TIMEOUT 180)
 pagewise_unit_test(test-corpora DEPENDS property TIMEOUT 180)
 target_compile_definitions(test-corpora PRIVATE
   PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")

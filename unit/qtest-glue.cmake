@@ -15,3 +15,10 @@ if(TARGET test-real-snapshots)
     PAGEWISE_PROGRAM="$<TARGET_FILE:pagewise>")
   add_dependencies(test-real-snapshots pagewise)
 endif()
+pagewise_unit_test(test-fork-server
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue property
+  LABELS qemu
+  TIMEOUT 240)
+target_compile_definitions(test-fork-server PRIVATE
+  PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")

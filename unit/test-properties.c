@@ -4,6 +4,7 @@
  * they look at something while they do, and each notices the loaders that are
  * wrong on purpose (broken-subject.c).
  */
+#include "property/fault-map.h"
 #include "property/property.h"
 #include "unit/broken-subject.h"
 #include "unit/support.h"
@@ -79,6 +80,51 @@ static void make_header(Bytes *input, uint64_t *state, unsigned index)
     put(input, (const uint8_t[]){ 6, 0xff, 0x01, 0xff, 0x01, 9 }, 6);
 }
 
+/*
+ * Up to three blocks of all page sizes, near each other in memory and in the
+ * file as often as not, and addresses near their edges.
+ */
+static void make_fault_map(Bytes *input, uint64_t *state)
+{
+    InputHeader *header = (InputHeader *)input->data;
+    InputFaultMap map = { .n_probes = INPUT_MAX_PROBES, .base = { next_random(state) } };
+    uint8_t bits[16];
+
+    header->page_bits = 10 + next_random(state) % 7;
+    header->n_blocks = 1 + next_random(state) % 3;
+    header->flags |= next_random(state) % 2 ? INPUT_SWEEP : 0;
+    put(input, &map, sizeof(map));
+    for (unsigned i = 0; i < header->n_blocks; i++) {
+        InputFaultBlock block = {
+            .host_page_bits = next_random(state) % 4 ? 12 + next_random(state) % 5 : 21,
+            .flags = next_random(state) % 8 ? 0 : next_random(state) % 8,
+            .used = { 1 + next_random(state) % 200, next_random(state) % 3 ? 0 : 0xf3 },
+            .bitmap_bytes = sizeof(bits),
+            .memory_gap[0] = next_random(state) % 2,
+            .file_gap = { 0, 0, 0, next_random(state) % 2 },
+        };
+
+        put(input, &block, sizeof(block));
+    }
+    for (unsigned i = 0; i < INPUT_MAX_PROBES; i++) {
+        InputProbe probe = {
+            .block = next_random(state),
+            .anchor = next_random(state) % INPUT_ANCHOR_ABSOLUTE,
+            .delta = { next_random(state), next_random(state), next_random(state) % 2 },
+        };
+
+        if (next_random(state) % 2) {
+            memset(probe.delta, 0xff, sizeof(probe.delta));
+        }
+        put(input, &probe, sizeof(probe));
+    }
+    for (unsigned i = 0; i < header->n_blocks; i++) {
+        memset(bits, next_random(state) % 2 ? 0xff : 0, sizeof(bits));
+        bits[next_random(state) % sizeof(bits)] ^= 1 << next_random(state) % 8;
+        put(input, bits, sizeof(bits));
+    }
+}
+
 static void make_input(InputKind kind, uint64_t *state, unsigned index, Bytes *input)
 {
     InputHeader header = { .version = INPUT_VERSION, .kind = kind };
@@ -99,6 +145,8 @@ static void make_input(InputKind kind, uint64_t *state, unsigned index, Bytes *i
     put(input, &header, sizeof(header));
     if (kind == INPUT_HEADER) {
         make_header(input, state, index);
+    } else if (kind == INPUT_FAULT_MAP) {
+        make_fault_map(input, state);
     } else {
         make_choices(input, state, index);
     }
@@ -175,12 +223,19 @@ static void test_round_trip_holds(void **state)
     assert_true(stats.pages > INPUTS);
 }
 
-static void test_each_fault_is_noticed(void **state)
+static void test_fault_map_holds(void **state)
 {
-    unsigned n;
-    const BrokenSubject *table = broken_subjects(&n);
+    PropertyStats stats;
 
     (void)state;
+    assert_holds(INPUT_FAULT_MAP, &stats);
+    assert_true(stats.accepted > INPUTS);
+    assert_true(stats.refused > INPUTS / 2);
+    assert_true(stats.pages > INPUTS);
+}
+
+static void assert_noticed(const BrokenSubject *table, unsigned n)
+{
     for (unsigned i = 0; i < n; i++) {
         g_autoptr(PropertyContext) context = property_context_new(&table[i].subject);
         g_autoptr(GError) error = run_inputs(context, table[i].kind);
@@ -195,6 +250,24 @@ static void test_each_fault_is_noticed(void **state)
             fail_msg("a subject that %s was noticed as: %s", table[i].subject.name, error->message);
         }
     }
+}
+
+static void test_each_fault_is_noticed(void **state)
+{
+    unsigned n;
+    const BrokenSubject *table = broken_subjects(&n);
+
+    (void)state;
+    assert_noticed(table, n);
+}
+
+static void test_each_wrong_map_is_noticed(void **state)
+{
+    unsigned n;
+    const BrokenSubject *table = broken_maps(&n);
+
+    (void)state;
+    assert_noticed(table, n);
 }
 
 /* A subject that is right until it has refused once, and then refuses all. */
@@ -286,16 +359,21 @@ static void test_other_inputs_are_left_alone(void **state)
         { INPUT_VERSION, 200 },
     };
     g_autoptr(PropertyContext) context = property_context_new(subject_reference());
+    unsigned kinds = 0;
 
     (void)state;
-    for (unsigned kind = INPUT_HEADER; kind <= INPUT_ROUND_TRIP; kind++) {
-        for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+    for (unsigned kind = 0; kind <= UINT8_MAX; kind++) {
+        const Property *property = property_for_kind(kind);
+
+        for (unsigned i = 0; property && i < G_N_ELEMENTS(wrong); i++) {
             g_autoptr(GError) error = NULL;
 
-            assert_true(property_for_kind(kind)->function(context, wrong[i], 4, &error));
-            assert_true(property_for_kind(kind)->function(context, wrong[i], i % 2, &error));
+            assert_true(property->function(context, wrong[i], 4, &error));
+            assert_true(property->function(context, wrong[i], i % 2, &error));
         }
+        kinds += property != NULL;
     }
+    assert_true(kinds >= INPUT_FAULT_MAP);
     assert_int_equal(property_context_stats(context)->executions, 0);
     assert_null(property_for_kind(0));
     assert_null(property_for_kind(200));
@@ -307,7 +385,9 @@ int main(void)
         cmocka_unit_test(test_layout_holds),
         cmocka_unit_test(test_header_holds),
         cmocka_unit_test(test_round_trip_holds),
+        cmocka_unit_test(test_fault_map_holds),
         cmocka_unit_test(test_each_fault_is_noticed),
+        cmocka_unit_test(test_each_wrong_map_is_noticed),
         cmocka_unit_test(test_what_a_refusal_leaves_is_noticed),
         cmocka_unit_test(test_the_guard_page_is_there),
         cmocka_unit_test(test_unsupported_is_counted),

@@ -80,7 +80,8 @@ static Case *need_snapshot(void **state)
     c->binary = require_qemu();
     c->folder = qemu_folder_new(&error);
     assert_no_error(error);
-    c->snapshot = real_snapshot_make(c->binary, c->machine, qemu_folder_name(c->folder), c->capabilities, &error);
+    c->snapshot = real_snapshot_make(c->binary, c->machine, qemu_folder_name(c->folder),
+                                     c->capabilities, &error);
     assert_no_error(error);
     c->small = sparse_file_new();
     c->file = sparse_file_new();
@@ -435,7 +436,7 @@ static void test_writer(void **state)
 
     assert_accepted(&c->judgement);
     tail = real_tail(c);
-    path = qemu_folder_path(c->folder, "again.snapshot", NULL);
+    path = qemu_folder_path(c->folder, "again.snapshot");
     write_again(c, tail, path);
     assert_same_bytes(c->file, path);
     if (!c->capabilities) {
@@ -449,7 +450,7 @@ static void test_qemu_loads_our_own_tail(void **state)
     Case *c = need_snapshot(state);
     g_autofree char *path = NULL;
 
-    path = qemu_folder_path(c->folder, "again.snapshot", NULL);
+    path = qemu_folder_path(c->folder, "again.snapshot");
     write_again(c, NULL, path);
     assert_qemu_loads(c, path, NULL);
 }
@@ -574,8 +575,8 @@ static void test_command_accepts(void **state)
 static void test_command_makes_it_again(void **state)
 {
     Case *c = need_snapshot(state);
-    g_autofree char *text_path = qemu_folder_path(c->folder, "description", NULL);
-    g_autofree char *again_path = qemu_folder_path(c->folder, "again", NULL);
+    g_autofree char *text_path = qemu_folder_path(c->folder, "description");
+    g_autofree char *again_path = qemu_folder_path(c->folder, "again");
     const char *const inspect[] = { "inspect", "--text", c->snapshot->path, NULL };
     const char *const make[] = { "make", text_path, again_path, NULL };
     const char *const diff[] = { "diff", c->snapshot->path, again_path, NULL };

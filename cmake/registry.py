@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The registry of findings in QEMU, corpus/findings, as Python sees it.
+
+property/findings.c reads the same files for the fuzz targets; here it is for
+what runs the reproducers (findings.py, rediscover.py) and writes docs/findings.md.
+"""
+
+import configparser
+import re
+from pathlib import Path
+
+OUTCOMES = ("right", "refused", "crash", "hang", "memory blow-up", "accepted wrong",
+            "refused wrongly")
+GOOD = ("right", "refused")
+SUBJECTS = ("qemu-binary", "qemu-tree")
+
+
+class RegistryError(Exception):
+    """A finding.ini is not as it must be."""
+
+
+def version_key(text):
+    return tuple(int(number) for number in re.findall(r"\d+", text))
+
+
+def outcome_class(text):
+    """'crash SIGFPE' -> 'crash'."""
+    for name in sorted(OUTCOMES, key=len, reverse=True):
+        if text.startswith(name):
+            return name
+    raise RegistryError(f"'{text}' is no outcome: {', '.join(OUTCOMES)}")
+
+
+class Finding:
+    """One folder of the registry."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.id = folder.name
+        parser = configparser.ConfigParser(interpolation=None, delimiters=("=",),
+                                           comment_prefixes=("#",))
+        parser.optionxform = str
+        try:
+            parser.read_string((folder / "finding.ini").read_text())
+            self._read(parser)
+        except (OSError, configparser.Error, KeyError, RegistryError) as error:
+            raise RegistryError(f"{folder / 'finding.ini'}: {error}") from error
+
+    def _read(self, parser):
+        finding = parser["finding"]
+        self.title, self.property = finding["title"], finding["property"]
+        self.what, self.why = finding["what"], finding["why"]
+        self.function, self.file = finding["function"], finding["file"]
+        self.mode = finding["mode"]
+        self.since, self.fixed = finding.get("since"), finding.get("fixed")
+        self.outcomes = {subject: [part.strip() for part in text.split(";")]
+                         for subject, text in parser["outcome"].items()}
+        self.measured = dict(parser["measured"])
+        self.reproducer = parser["reproducer"]
+        self.repairs = [dict(parser[name]) for name in parser.sections()
+                        if name.startswith("repair")]
+        for texts in self.outcomes.values():
+            for text in texts:
+                outcome_class(text)
+
+    def is_fixed_in(self, version):
+        return self.fixed is not None and version_key(version) >= version_key(self.fixed)
+
+    def is_registered(self, subject, version):
+        """As property/findings.c: of this subject, since <= version < fixed."""
+        if subject not in self.outcomes or self.is_fixed_in(version):
+            return False
+        return self.since is None or version_key(version) >= version_key(self.since)
+
+    def expected(self, subject):
+        return [outcome_class(text) for text in self.outcomes.get(subject, [])]
+
+
+def read_registry(folder):
+    """All findings, in the order of their ids."""
+    return [Finding(path.parent) for path in sorted(Path(folder).glob("*/finding.ini"))]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of what runs the findings: findings.py, limited.py, registry.py.
+
+    test_findings.py --source DIR --build DIR
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import unittest
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import findings
+from findings import CaseTool, Outcome, QemuTree, classify_end, classify_replay, judge
+from limited import LimitedProcess, Limits
+from registry import Finding, RegistryError, outcome_class, read_registry
+
+INI = """\
+[finding]
+id = {id}
+title = It breaks
+property = safe
+what = What happens.
+why = The reason.
+function = f
+file = migration/ram.c
+mode = any
+since = 10.0
+{fixed}
+[outcome]
+qemu-tree = crash SEGV; hang
+[measured]
+qemu-tree = 10.0.13
+[reproducer]
+snapshot = snapshot.txt
+[repair]
+rule = H2
+action = set page_size
+"""
+
+
+class Options:
+    source = build = None
+
+
+def run_limited(code, classify, **limits):
+    with LimitedProcess([sys.executable, "-c", code], Limits(**limits)) as process:
+        process.wait()
+    return classify(process)
+
+
+class FindingsTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def finding(self, fixed="", name="it-breaks"):
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "finding.ini").write_text(INI.format(id=name, fixed=fixed))
+        (folder / "snapshot.txt").write_text("[block 0]\nidstr = ram\nused_length = 1M\n")
+        return Finding(folder)
+
+    def test_ends_are_told_apart(self):
+        for code, limits, expected in (
+                ("import sys; sys.exit(1)", {}, "refused"),
+                ("import os; os.kill(os.getpid(), 8)", {}, "crash SIGFPE"),
+                ("while True: pass", {"cpu": 1}, "hang of CPU time"),
+                ("import time; time.sleep(60)", {"wall": 0.5}, "hang"),
+                ("import time; a = b'x' * (200 << 20); time.sleep(60)",
+                 {"memory": 100 << 20}, "memory blow-up")):
+            with self.subTest(code):
+                self.assertTrue(str(run_limited(code, classify_end, **limits))
+                                .startswith(expected))
+
+    def test_nothing_outlives_the_limits(self):
+        with LimitedProcess([sys.executable, "-c", "import time; time.sleep(60)"],
+                            Limits()) as process:
+            pass
+        self.assertIsNotNone(process.process.poll())
+
+    def test_replays_are_told_apart(self):
+        paragraph = "pagewise: property {}, subject qemu-tree: {}"
+        for text, expected in (
+                ("", "right"),
+                (paragraph.format("agrees", "the file was accepted; it must be refused"),
+                 "accepted wrong"),
+                (paragraph.format("agrees", "it breaks no rule and must be accepted"),
+                 "refused wrongly"),
+                (paragraph.format("eager=model", "block 'ram', page 3"), "accepted wrong"),
+                (paragraph.format("bounded", "the load made 9 reads"), "hang"),
+                (paragraph.format("bounded", "the load allocated 9 bytes"), "memory blow-up"),
+                ("==1==ERROR: AddressSanitizer: FPE on unknown address", "crash FPE")):
+            code = f"import os, sys; print({text!r}, file=sys.stderr)"
+            if text:
+                code += "; sys.stderr.flush(); os.abort()"
+            with self.subTest(text):
+                self.assertEqual(str(run_limited(code, classify_replay)), expected)
+        with self.assertRaises(findings.Trouble):
+            run_limited("print('AUTO STUB HIT: f')", classify_replay)
+
+    def test_verdicts(self):
+        known = self.finding(name="known")
+        fixed = self.finding("fixed = 10.2", "fixed")
+        for finding, version, outcome, words, failed in (
+                (known, "10.0.13", "crash", "known", False),
+                (known, "10.0.13", "hang", "known", False),
+                (known, "10.0.13", "accepted wrong", "NEW", True),
+                (known, "10.0.13", "right", "gone", False),
+                (known, "9.2", "crash", "NEW", True),
+                (known, "9.2", "refused", "not affected", False),
+                (fixed, "10.1", "crash", "known", False),
+                (fixed, "10.2", "crash", "CAME BACK", True),
+                (fixed, "11.0", "hang", "CAME BACK", True),
+                (fixed, "10.2.1", "refused", "fixed", False)):
+            with self.subTest(version=version, outcome=outcome):
+                got, is_failure = judge(finding, "qemu-tree", version, Outcome(outcome))
+                self.assertTrue(got.startswith(words), got)
+                self.assertEqual(is_failure, failed)
+
+    def test_a_new_one_is_told_with_all_that_a_report_needs(self):
+        """A loader that dies on what is registered as a crash or hang of another version."""
+        finding = self.finding()
+        replay = self.folder / "replay"
+        replay.write_text("#!/bin/sh\necho '    #0 0x1 in parse_it' >&2\n"
+                          "echo 'pagewise: property eager=model, subject x: page 3' >&2\nexit 1\n")
+        replay.chmod(0o755)
+        tool = CaseTool(Options.build / "bin" / "finding-case", self.folder)
+        runner = QemuTree(str(replay), "10.0.13", tool, self.folder)
+        output = io.StringIO()
+        with redirect_stdout(output):
+            failures = findings.run_subject(runner, [finding], findings.ElementTree.Element("x"))
+        self.assertEqual(failures, 1)
+        for part in ("NEW: registered as crash SEGV", "It breaks: accepted wrong", "f(), migration",
+                     "The reason.", "PAGEWISE_FINDINGS=none", "page 3", "#0 0x1 in parse_it",
+                     str(finding.folder)):
+            self.assertIn(part, output.getvalue())
+
+    def test_wrong_entries_are_told(self):
+        for replace, by in (("crash SEGV", "sulks"), ("title = It breaks\n", ""),
+                            ("[measured]", "[measures]")):
+            folder = self.folder / "wrong"
+            folder.mkdir(exist_ok=True)
+            (folder / "finding.ini").write_text(INI.format(id="wrong", fixed="")
+                                                .replace(replace, by))
+            with self.subTest(replace), self.assertRaises(RegistryError):
+                Finding(folder)
+
+    def test_outcome_classes(self):
+        self.assertEqual(outcome_class("refused wrongly"), "refused wrongly")
+        self.assertEqual(outcome_class("refused"), "refused")
+
+    def test_the_registry_is_whole(self):
+        stored = read_registry(Options.source / "corpus" / "findings")
+        self.assertGreater(len(stored), 10)
+        for finding in stored:
+            with self.subTest(finding.id):
+                self.assertTrue(finding.outcomes.keys() >= finding.measured.keys())
+                self.assertTrue(finding.outcomes and finding.repairs and finding.measured)
+                for key in ("snapshot", "input"):
+                    name = finding.reproducer.get(key)
+                    self.assertTrue(name is None or (finding.folder / name).exists())
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="test_findings.py")
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--build", type=Path, required=True)
+    _, rest = parser.parse_known_args(namespace=Options)
+    unittest.main(argv=[sys.argv[0], *rest])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Fuzzes a real QEMU from outside:
+ *
+ *     qemu-fuzz [--seconds N] [--jobs N] [--seed N] [--folder DIR] [--program PATH]
+ *
+ * Inputs of kind layout are drawn at random: there is no coverage to go by, so
+ * the generator's rules and the mutator's boundary values do the work. Each is
+ * loaded through a fork server and judged by the property of its kind. A
+ * failure that was not seen yet (its kind, the way of loading, the rules that
+ * its file breaks) is made small, tried in a fresh QEMU, and stored:
+ *
+ *     DIR/NAME/input         for qemu-replay
+ *     DIR/NAME/snapshot.txt  the same file as text
+ *     DIR/NAME/report        what happened, and the command that shows it again
+ *
+ * --program: the path of qemu-replay in that command. Which QEMU: see
+ * qtest-glue/qemu-binary.h. Exit status: 0, 1 if there was a finding or
+ * nothing could be run, 77 without a QEMU of 9.0 or newer.
+ */
+#include "qtest-glue/error.h"
+#include "qtest-glue/qemu-case.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXIT_NO_QEMU 77
+#define HEADER_SIZE sizeof(InputHeader)
+#define MAX_GENERATOR 96
+#define MAX_MUTATOR 40
+/* A load is short. What is found is tried again with more patience. */
+#define FUZZ_LIMITS ((LoadLimits){ .wall_ms = 15000, .cpu_ms = 300, .memory = 64 << 20 })
+/* Of one kind, so many are looked at closely. */
+#define MAX_MINIMISED 24
+/* A QEMU that fails to start again and again is not there to be fuzzed. */
+#define MAX_RESTARTS 8
+
+/* How the loads are spread over ways of loading. */
+typedef struct Way {
+    const char *machine;
+    unsigned channels;
+    unsigned weight; /* of 16 */
+} Way;
+
+static const Way ways[] = {
+    { "none", 0, 7 },
+    { "none", 2, 6 },
+    { "microvm", 0, 2 },
+    { "microvm", 2, 1 },
+};
+
+typedef struct Options {
+    int seconds;
+    int jobs;
+    int seed;
+    char *folder;
+    char *program;
+} Options;
+
+/* All failures of one kind in one way of loading. */
+typedef struct Kind {
+    char *name; /* "multifd 2: crash SIGSEGV" */
+    uint64_t count;
+    double first;       /* seconds after the start */
+    int first_input;    /* its number */
+    unsigned minimised; /* of them */
+    char *rules;        /* of the first finding */
+    char *path;         /* of the first finding's input */
+    char *fresh;        /* what a fresh QEMU did with it */
+} Kind;
+
+/* What all jobs share. */
+typedef struct Fuzz {
+    const Options *options;
+    const QemuBinary *binary;
+    gint64 start;
+    int inputs;        /* atomic: drawn so far */
+    GMutex lock;       /* of what follows */
+    GHashTable *seen;  /* name and rules, of what was looked at */
+    GPtrArray *kinds;  /* of Kind, in the order of their appearance */
+    unsigned findings; /* stored */
+    uint64_t accepted;
+    uint64_t refused;
+    char *trouble; /* why a job ended early, or NULL */
+} Fuzz;
+
+typedef struct Job {
+    Fuzz *fuzz;
+    GRand *random;
+    QemuCase *cases[G_N_ELEMENTS(ways)];
+    unsigned restarts;
+} Job;
+
+static void kind_free(gpointer data)
+{
+    Kind *kind = data;
+
+    g_free(kind->name);
+    g_free(kind->rules);
+    g_free(kind->path);
+    g_free(kind->fresh);
+    g_free(kind);
+}
+
+static double elapsed(const Fuzz *fuzz)
+{
+    return (g_get_monotonic_time() - fuzz->start) / 1e6;
+}
+
+static bool time_is_up(const Fuzz *fuzz)
+{
+    return elapsed(fuzz) >= fuzz->options->seconds;
+}
+
+/* ---- inputs ---- */
+
+/* Few mutations, mostly: more hide each other. */
+static unsigned draw_mutator_length(GRand *random)
+{
+    unsigned bound = g_rand_int_range(random, 0, 4) ? MAX_MUTATOR / 3 : MAX_MUTATOR;
+
+    return g_rand_int_range(random, 1, bound + 1);
+}
+
+static void draw_input(GRand *random, GByteArray *input)
+{
+    unsigned generator = g_rand_int_range(random, 0, MAX_GENERATOR + 1);
+    unsigned length = generator + draw_mutator_length(random);
+    InputHeader header = {
+        .version = INPUT_VERSION,
+        .kind = INPUT_LAYOUT,
+        .generator_size = { generator, 0 },
+    };
+
+    g_byte_array_set_size(input, 0);
+    g_byte_array_append(input, (const guint8 *)&header, HEADER_SIZE);
+    for (unsigned i = 0; i < length; i++) {
+        uint8_t byte = g_rand_int(random);
+
+        g_byte_array_append(input, &byte, 1);
+    }
+}
+
+static unsigned generator_size(const GByteArray *input)
+{
+    return input->data[G_STRUCT_OFFSET(InputHeader, generator_size)];
+}
+
+/* Removes bytes of one of the two streams of choices. */
+static GByteArray *without(const GByteArray *input, unsigned from, unsigned length)
+{
+    GByteArray *smaller = g_byte_array_new();
+
+    g_byte_array_append(smaller, input->data, input->len);
+    if (from < HEADER_SIZE + generator_size(input)) {
+        smaller->data[G_STRUCT_OFFSET(InputHeader, generator_size)] -= length;
+    }
+    g_byte_array_remove_range(smaller, from, length);
+    return smaller;
+}
+
+/* ---- a failure ---- */
+
+/* Does the case fail in the same way with this input? */
+static bool still_fails(QemuCase *c, const GByteArray *input, const char *kind)
+{
+    g_autoptr(GError) broken = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *found = NULL;
+
+    return qemu_case_run(c, input->data, input->len, &found, &broken, &error) && found &&
+           strcmp(found, kind) == 0;
+}
+
+/*
+ * Removes pieces of [start, end) of the input as long as it fails in the same
+ * way, large pieces first, from the end.
+ */
+static GByteArray *minimise_range(QemuCase *c, GByteArray *input, unsigned start, unsigned end,
+                                  const char *kind)
+{
+    for (unsigned piece = MAX(1, (end - start) / 2);; piece /= 2) {
+        for (unsigned at = end; at >= start + piece && end >= start + piece;) {
+            GByteArray *smaller = without(input, at - piece, piece);
+
+            if (still_fails(c, smaller, kind)) {
+                g_byte_array_unref(input);
+                input = smaller;
+                end -= piece;
+            } else {
+                g_byte_array_unref(smaller);
+            }
+            at -= piece;
+        }
+        if (piece <= 2) {
+            return input;
+        }
+    }
+}
+
+/* Takes @input over. */
+static GByteArray *minimise(QemuCase *c, GByteArray *input, const char *kind)
+{
+    input = minimise_range(c, input, HEADER_SIZE, HEADER_SIZE + generator_size(input), kind);
+    return minimise_range(c, input, HEADER_SIZE + generator_size(input), input->len, kind);
+}
+
+/* What a fresh QEMU does with it: "same", or another kind. Free with g_free(). */
+static char *try_fresh(const Fuzz *fuzz, const QemuCase *c, const GByteArray *input,
+                       const char *kind)
+{
+    QemuSubjectConfig config = c->config;
+    g_autoptr(GError) broken = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QemuCase) fresh = NULL;
+    char *found = NULL;
+
+    config.fresh = true;
+    config.limits = LOAD_LIMITS_DEFAULT;
+    fresh = qemu_case_new(fuzz->binary, &config, &error);
+    if (!fresh || !qemu_case_run(fresh, input->data, input->len, &found, &broken, &error)) {
+        return g_strdup(error->message);
+    }
+    if (!found) {
+        return g_strdup("no failure");
+    }
+    if (strcmp(found, kind) == 0) {
+        g_free(found);
+        return g_strdup("same");
+    }
+    return found;
+}
+
+/* "multifd-2-crash-sigsegv-H2-P1". Free with g_free(). */
+static char *file_name(const char *kind, const char *rules)
+{
+    g_autofree char *text = g_strdup_printf("%s-%s", kind, rules);
+    GString *name = g_string_new(NULL);
+
+    for (const char *p = text; *p; p++) {
+        if (g_ascii_isalnum(*p)) {
+            g_string_append_c(name, *p);
+        } else if (name->len && name->str[name->len - 1] != '-') {
+            g_string_append_c(name, '-');
+        }
+    }
+    return g_string_free(name, FALSE);
+}
+
+static char *replay_command(const Fuzz *fuzz, const QemuCase *c, const char *path)
+{
+    return g_strdup_printf("%s --machine %s --channels %u %s", fuzz->options->program,
+                           c->config.machine->name, c->config.transfer.channels, path);
+}
+
+/* Stores a finding; returns the path of its input. Free with g_free(). */
+static char *store(const Fuzz *fuzz, QemuCase *c, const GByteArray *input, const char *kind,
+                   const char *rules, const char *fresh, const char *paragraph)
+{
+    g_autofree char *name = file_name(kind, rules);
+    g_autofree char *folder = g_build_filename(fuzz->options->folder, name, NULL);
+    g_autofree char *text = qemu_case_text(c, input->data, input->len);
+    g_autofree char *snapshot = g_build_filename(folder, "snapshot.txt", NULL);
+    g_autofree char *report = g_build_filename(folder, "report", NULL);
+    char *path = g_build_filename(folder, "input", NULL);
+    g_autofree char *command = replay_command(fuzz, c, path);
+    g_autofree char *words = g_strdup_printf(
+        "%s\n%s\nrules: %s\nQEMU: %s\nafter: %.1f s\nin a fresh QEMU: %s\nReproduce with:\n    "
+        "%s\n",
+        kind, paragraph, rules, fuzz->binary->version, elapsed(fuzz), fresh, command);
+
+    g_mkdir_with_parents(folder, 0777);
+    if (!g_file_set_contents(path, (const char *)input->data, input->len, NULL) ||
+        !g_file_set_contents(report, words, -1, NULL) ||
+        (text && !g_file_set_contents(snapshot, text, -1, NULL))) {
+        fprintf(stderr, "qemu-fuzz: %s: %s\n", folder, g_strerror(errno));
+    }
+    return path;
+}
+
+/* The kind's entry, counted; fuzz->lock is held. */
+static Kind *count_kind(Fuzz *fuzz, const char *name)
+{
+    Kind *kind;
+
+    for (unsigned i = 0; i < fuzz->kinds->len; i++) {
+        kind = fuzz->kinds->pdata[i];
+        if (strcmp(kind->name, name) == 0) {
+            kind->count++;
+            return kind;
+        }
+    }
+    kind = g_new0(Kind, 1);
+    kind->name = g_strdup(name);
+    kind->count = 1;
+    kind->first = elapsed(fuzz);
+    kind->first_input = g_atomic_int_get(&fuzz->inputs);
+    g_ptr_array_add(fuzz->kinds, kind);
+    printf("%7.1f s, input %d: %s\n", kind->first, kind->first_input, name);
+    fflush(stdout);
+    return kind;
+}
+
+/* Counts the failure. True: it is one to look at closely. */
+static bool is_news(Fuzz *fuzz, const char *name, const char *rules)
+{
+    char *key = g_strconcat(name, ": ", rules, NULL);
+    Kind *kind;
+    bool news;
+
+    g_mutex_lock(&fuzz->lock);
+    kind = count_kind(fuzz, name);
+    news = g_hash_table_add(fuzz->seen, key) && kind->minimised < MAX_MINIMISED;
+    kind->minimised += news;
+    g_mutex_unlock(&fuzz->lock);
+    return news;
+}
+
+/* Is what was made small something else than all before? */
+static bool is_new_finding(Fuzz *fuzz, const char *name, const char *rules,
+                           const char *rules_before)
+{
+    bool is_new;
+
+    if (strcmp(rules, rules_before) == 0) {
+        return true;
+    }
+    g_mutex_lock(&fuzz->lock);
+    is_new = g_hash_table_add(fuzz->seen, g_strconcat(name, ": ", rules, NULL));
+    g_mutex_unlock(&fuzz->lock);
+    return is_new;
+}
+
+/* Takes @path and @fresh over. */
+static void record(Fuzz *fuzz, const char *name, const char *rules, char *path, char *fresh)
+{
+    g_mutex_lock(&fuzz->lock);
+    fuzz->findings++;
+    for (unsigned i = 0; i < fuzz->kinds->len; i++) {
+        Kind *kind = fuzz->kinds->pdata[i];
+
+        if (strcmp(kind->name, name) == 0 && !kind->path) {
+            kind->path = g_steal_pointer(&path);
+            kind->fresh = g_steal_pointer(&fresh);
+            kind->rules = g_strdup(rules);
+        }
+    }
+    g_mutex_unlock(&fuzz->lock);
+    g_free(path);
+    g_free(fresh);
+}
+
+static void look_closely(Fuzz *fuzz, QemuCase *c, const GByteArray *failing, const char *kind,
+                         const char *name, const char *rules_before, const char *paragraph)
+{
+    g_autoptr(GByteArray) input = g_byte_array_new();
+    g_autofree char *rules = NULL;
+    char *fresh;
+
+    g_byte_array_append(input, failing->data, failing->len);
+    input = minimise(c, g_steal_pointer(&input), kind);
+    rules = qemu_case_rules(c, input->data, input->len);
+    if (!is_new_finding(fuzz, name, rules, rules_before)) {
+        return;
+    }
+    fresh = try_fresh(fuzz, c, input, kind);
+    record(fuzz, name, rules, store(fuzz, c, input, name, rules, fresh, paragraph), fresh);
+}
+
+static void handle_failure(Fuzz *fuzz, QemuCase *c, const GByteArray *input, const char *kind,
+                           const char *paragraph)
+{
+    g_autofree char *rules = qemu_case_rules(c, input->data, input->len);
+    g_autofree char *mode = qemu_case_mode(c);
+    g_autofree char *name = g_strdup_printf("%s: %s", mode, kind);
+
+    if (is_news(fuzz, name, rules)) {
+        look_closely(fuzz, c, input, kind, name, rules, paragraph);
+    }
+}
+
+/* ---- a job ---- */
+
+static unsigned draw_way(GRand *random)
+{
+    unsigned ticket = g_rand_int_range(random, 0, 16);
+    unsigned i = 0;
+
+    while (ticket >= ways[i].weight) {
+        ticket -= ways[i++].weight;
+    }
+    return i;
+}
+
+static bool ensure_case(Job *job, unsigned way, GError **error)
+{
+    const QemuSubjectConfig config = {
+        .machine = qemu_machine_find(ways[way].machine),
+        .mib = 1,
+        .transfer = { .channels = ways[way].channels },
+        .limits = FUZZ_LIMITS,
+    };
+
+    if (!job->cases[way]) {
+        job->cases[way] = qemu_case_new(job->fuzz->binary, &config, error);
+    }
+    return job->cases[way] != NULL;
+}
+
+static void add_stats(Fuzz *fuzz, const QemuCase *c)
+{
+    const PropertyStats *stats = property_context_stats(c->context);
+
+    g_mutex_lock(&fuzz->lock);
+    fuzz->accepted += stats->accepted;
+    fuzz->refused += stats->refused;
+    g_mutex_unlock(&fuzz->lock);
+}
+
+static void drop_case(Job *job, unsigned way)
+{
+    if (job->cases[way]) {
+        add_stats(job->fuzz, job->cases[way]);
+    }
+    g_clear_pointer(&job->cases[way], qemu_case_free);
+}
+
+/* False: see @error. */
+static bool run_once(Job *job, GByteArray *input, GError **error)
+{
+    unsigned way = draw_way(job->random);
+    g_autoptr(GError) broken = NULL;
+    g_autoptr(GError) cause = NULL;
+    g_autofree char *kind = NULL;
+
+    if (!ensure_case(job, way, error)) {
+        return false;
+    }
+    draw_input(job->random, input);
+    g_atomic_int_inc(&job->fuzz->inputs);
+    if (!qemu_case_run(job->cases[way], input->data, input->len, &kind, &broken, &cause)) {
+        /* The server is gone; the next round starts another. */
+        drop_case(job, way);
+        if (++job->restarts > MAX_RESTARTS) {
+            g_propagate_error(error, g_steal_pointer(&cause));
+            return false;
+        }
+        return true;
+    }
+    if (kind) {
+        handle_failure(job->fuzz, job->cases[way], input, kind, broken->message);
+    }
+    return true;
+}
+
+static gpointer run_job(gpointer opaque)
+{
+    Job *job = opaque;
+    g_autoptr(GByteArray) input = g_byte_array_new();
+    g_autoptr(GError) error = NULL;
+
+    while (!time_is_up(job->fuzz) && run_once(job, input, &error)) {
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
+        drop_case(job, i);
+    }
+    if (error) {
+        g_mutex_lock(&job->fuzz->lock);
+        g_free(job->fuzz->trouble);
+        job->fuzz->trouble = g_strdup(error->message);
+        g_mutex_unlock(&job->fuzz->lock);
+    }
+    return NULL;
+}
+
+static void run_jobs(Fuzz *fuzz)
+{
+    g_autofree Job *jobs = g_new0(Job, fuzz->options->jobs);
+    g_autofree GThread **threads = g_new0(GThread *, fuzz->options->jobs);
+
+    for (int i = 0; i < fuzz->options->jobs; i++) {
+        jobs[i].fuzz = fuzz;
+        jobs[i].random = g_rand_new_with_seed(fuzz->options->seed + i);
+        threads[i] = g_thread_new("qemu-fuzz", run_job, &jobs[i]);
+    }
+    for (int i = 0; i < fuzz->options->jobs; i++) {
+        g_thread_join(threads[i]);
+        g_rand_free(jobs[i].random);
+    }
+}
+
+/* ---- the program ---- */
+
+static void print_table(const Fuzz *fuzz)
+{
+    double seconds = elapsed(fuzz);
+
+    printf(
+        "\n| way of loading, and kind | first after s | at input | times | rules | fresh QEMU | input |\n"
+        "|---|---|---|---|---|---|---|\n");
+    for (unsigned i = 0; i < fuzz->kinds->len; i++) {
+        const Kind *kind = fuzz->kinds->pdata[i];
+
+        printf("| %s | %.1f | %d | %" G_GUINT64_FORMAT " | %s | %s | %s |\n", kind->name,
+               kind->first, kind->first_input, kind->count, kind->rules ? kind->rules : "-",
+               kind->fresh ? kind->fresh : "-", kind->path ? kind->path : "-");
+    }
+    printf("\nqemu-fuzz: %s, seed %d, %d jobs: %d inputs in %.0f s (%.0f/s), "
+           "%" G_GUINT64_FORMAT " accepted, %" G_GUINT64_FORMAT " refused, %u kinds, "
+           "%u findings\n",
+           fuzz->binary->version, fuzz->options->seed, fuzz->options->jobs, fuzz->inputs, seconds,
+           fuzz->inputs / seconds, fuzz->accepted, fuzz->refused, fuzz->kinds->len, fuzz->findings);
+}
+
+static int fuzz_binary(const Options *options, const QemuBinary *binary)
+{
+    Fuzz fuzz = {
+        .options = options,
+        .binary = binary,
+        .start = g_get_monotonic_time(),
+        .seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
+        .kinds = g_ptr_array_new_with_free_func(kind_free),
+    };
+    int status;
+
+    g_mutex_init(&fuzz.lock);
+    run_jobs(&fuzz);
+    print_table(&fuzz);
+    if (fuzz.trouble) {
+        fprintf(stderr, "qemu-fuzz: a job ended early: %s\n", fuzz.trouble);
+    }
+    status = fuzz.kinds->len > 0 || fuzz.trouble ? 1 : 0;
+    g_mutex_clear(&fuzz.lock);
+    g_hash_table_unref(fuzz.seen);
+    g_ptr_array_unref(fuzz.kinds);
+    g_free(fuzz.trouble);
+    return status;
+}
+
+static bool parse_options(int *argc, char ***argv, Options *options)
+{
+    const GOptionEntry entries[] = {
+        { "seconds", 0, 0, G_OPTION_ARG_INT, &options->seconds, "how long (60)", "N" },
+        { "jobs", 0, 0, G_OPTION_ARG_INT, &options->jobs, "threads, each with QEMUs (cores)", "N" },
+        { "seed", 0, 0, G_OPTION_ARG_INT, &options->seed, "of the random inputs (1)", "N" },
+        { "folder", 0, 0, G_OPTION_ARG_FILENAME, &options->folder, "for findings", "DIR" },
+        { "program", 0, 0, G_OPTION_ARG_FILENAME, &options->program, "path of qemu-replay",
+          "PATH" },
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_option_context_set_summary(context, "Fuzzes a real QEMU's loading of mapped-ram snapshots.");
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, argc, argv, &error) || *argc != 1) {
+        fprintf(stderr, "qemu-fuzz: %s\n", error ? error->message : "too many arguments");
+        return false;
+    }
+    options->jobs = CLAMP(options->jobs, 1, 64);
+    options->folder = options->folder ? options->folder : g_strdup("qemu-fuzz");
+    options->program = options->program ? options->program : g_strdup("qemu-replay");
+    return true;
+}
+
+static void options_clear(Options *options)
+{
+    g_free(options->folder);
+    g_free(options->program);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
+int main(int argc, char **argv)
+{
+    g_auto(Options) options = {
+        .seconds = 60,
+        .jobs = g_get_num_processors(),
+        .seed = 1,
+    };
+    g_autoptr(QemuBinary) binary = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!parse_options(&argc, &argv, &options)) {
+        return 1;
+    }
+    binary = qemu_binary_find(&error);
+    if (!binary) {
+        fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
+        return EXIT_NO_QEMU;
+    }
+    return fuzz_binary(&options, binary);
+}

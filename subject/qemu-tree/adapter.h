@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the adapter's own files tell each other. Each of unit-*.c includes a
+ * whole file of the tree, so that what is static there can be reached; it hands
+ * out no more than what stands here. QEMU's types are named, never looked into.
+ */
+#ifndef PAGEWISE_SUBJECT_QEMU_TREE_ADAPTER_H
+#define PAGEWISE_SUBJECT_QEMU_TREE_ADAPTER_H
+
+#include "subject/lazy.h"
+#include "subject/subject.h"
+
+#include "probes.h"
+
+typedef struct QEMUFile QEMUFile;
+typedef struct RAMBlock RAMBlock;
+typedef struct Error Error;
+
+/* channel.c: the snapshot as QEMU's i/o channel. */
+typedef struct TreeChannel TreeChannel;
+
+/*
+ * An input of @load's file, from @offset on; it counts, limits and injects as
+ * load->cost says. Memory, or a real file if the load asks for that.
+ */
+QEMUFile *tree_channel_open(SubjectLoad *load, uint64_t offset);
+
+/* A further reader of the same file, a QIOChannel; one reference, the caller's. */
+void *tree_channel_new(SubjectLoad *load);
+
+/* Did a read fail by our doing since tree_channel_open()? */
+bool tree_channel_failed(const SubjectLoad *load);
+
+/* unit-ram.c */
+void tree_ram_register(void);
+/* parse_ramblock(); false: what QEMU reported says why. */
+bool tree_ram_load_block(QEMUFile *file, RAMBlock *block, uint64_t length);
+#if PAGEWISE_HAVE_HEADER_STAGE
+/* parse_ramblock_mapped_ram_header() alone. */
+bool tree_ram_load_header(QEMUFile *file, RAMBlock *block, uint64_t length, Error **errp);
+#endif
+
+/* unit-multifd.c: threads that read pages, if the load asks for them. */
+/* False: QEMU would not, and says why. */
+bool tree_multifd_begin(SubjectLoad *load, Error **errp);
+void tree_multifd_end(void);
+
+/* unit-postcopy.c: the fault thread. */
+void tree_fault_init(void);
+/* Discards all RAM, registers it, starts the thread. False: QEMU reported why. */
+bool tree_fault_begin(void);
+bool tree_fault_end(void);
+unsigned tree_fault_requests(void);
+/* Places a host page as what came from the source; @from NULL: zeroes. 0, or an error. */
+int tree_fault_place(RAMBlock *block, void *host, void *from);
+bool tree_fault_received(RAMBlock *block, uint64_t offset);
+
+/* lazy.c */
+extern const SubjectLazy tree_lazy;
+/* The fault thread asks for the page at @offset. 0, or an error. */
+int tree_source_request(RAMBlock *block, uint64_t offset);
+
+/* subject.c */
+SubjectStatus tree_load_file(SubjectLoad *load, GError **error);
+
+/* unit-savevm.c */
+/* The whole stream: 0, or -errno. @complete: all that is about RAM was read. */
+int tree_savevm_load(QEMUFile *file, Error **errp, bool *complete);
+void tree_savevm_cleanup(void);
+
+/* platform.c: the state around the loader: one machine, one incoming migration. */
+void tree_platform_init(void);
+void tree_platform_begin(SubjectLoad *load);
+RAMBlock *tree_platform_block(unsigned index);
+/* The block is none of the migration's. */
+void tree_platform_leave_out(unsigned index);
+/* Copies what the load left in the blocks; to be called before the cleanup. */
+void tree_platform_give_blocks(SubjectLoad *load);
+void tree_platform_end(void);
+
+/* shims.c */
+/* What QEMU printed as an error since tree_report_clear(), without line ends. */
+const char *tree_report_text(void);
+void tree_report_clear(void);
+void tree_watch_for_gaps(void);
+
+#endif

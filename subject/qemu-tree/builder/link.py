@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Makes one object of the tree's files, the adapter, and stubs for all the rest.
+
+    link.py --subject FUNCTION --out FILE.o --cc COMPILER --ld LINKER --objcopy PROGRAM
+            --libraries FLAGS [--weaken SYMBOL] OBJECT...
+
+Joins the objects, links once to learn what is missing, and makes a stub for each
+name: a function reports a gap of the harness and aborts, data lies in a page
+that nobody may touch, states of trace events are zero. In the result no symbol
+is global but the subject's function, so that neither another tree nor the
+reference loader, which has QEMU's names, meets it.
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+UNDEFINED = re.compile(r"undefined symbol: (\S+)")
+RELOCATION = re.compile(r"R_X86_64_(\S+)\s+\S+\s+(\S+)")
+
+
+class LinkError(Exception):
+    """The message has the linker's words."""
+
+
+def run(command):
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                            check=False)
+    if result.returncode != 0:
+        raise LinkError(f"{' '.join(map(str, command[:4]))} ... failed:\n"
+                        f"{(result.stderr or result.stdout).strip()[:4000]}")
+    return result
+
+
+def weakened(options, scratch):
+    """The objects; those of the tree that have a --weaken symbol as weak copies."""
+    for path in map(Path, options.objects):
+        if options.weaken and "physmem" in path.name:
+            copy = scratch / path.name
+            run([options.objcopy, *[f"--weaken-symbol={name}" for name in options.weaken], path,
+                 copy])
+            path = copy
+        yield path
+
+
+def missing_symbols(options, joined, scratch):
+    """What the program would lack, without what nothing reaches."""
+    command = [*options.cc, f"-fuse-ld={options.ld}", joined, *options.libraries, "-nostartfiles",
+               "-Wl,--gc-sections", f"-Wl,-e,{options.subject}", "-Wl,--error-limit=0",
+               "-Wl,--warn-unresolved-symbols", "-o", scratch / "trial"]
+    result = run(command)
+    return sorted(set(UNDEFINED.findall(result.stderr)))
+
+
+def called_functions(joined):
+    """Names that something calls; other names are data, or addresses alone."""
+    text = run(["readelf", "-rW", joined]).stdout
+    return {name for kind, name in RELOCATION.findall(text) if kind == "PLT32"}
+
+
+def stub_source(functions, data, states):
+    lines = [".text"]
+    for number, name in enumerate(functions):
+        lines += [f".globl {name}", f".type {name},@function",
+                  f"{name}: leaq .Lname{number}(%rip), %rdi", " jmp pagewise_gap"]
+    lines.append(".section .rodata")
+    lines += [f'.Lname{number}: .asciz "{name}"' for number, name in enumerate(functions)]
+    lines += [".globl pagewise_data_stub_names", "pagewise_data_stub_names:"]
+    lines += [f' .asciz "{name}"' for name in data]
+    lines += [" .byte 0", '.section .pagewise_data_stubs,"ax",@progbits', ".balign 4096",
+              ".globl pagewise_data_stubs", "pagewise_data_stubs:"]
+    for name in data:
+        lines += [f".globl {name}", f"{name}: .skip 4096"]
+    lines += [".globl pagewise_data_stubs_end", "pagewise_data_stubs_end: .skip 4096", ".bss"]
+    for name in states:
+        lines += [f".globl {name}", f"{name}: .skip 8"]
+    lines.append('.section .note.GNU-stack,"",@progbits')
+    return "\n".join(lines) + "\n"
+
+
+def make_stubs(options, joined, names, scratch):
+    calls = called_functions(joined)
+    states = [name for name in names if re.fullmatch(r"_?TRACE_\w+_DSTATE", name)]
+    functions = [name for name in names if name in calls and name not in states]
+    data = [name for name in names if name not in calls and name not in states]
+    source, stubs = scratch / "stubs.S", scratch / "stubs.o"
+    source.write_text(stub_source(functions, data, states))
+    run([*options.cc, "-c", source, "-o", stubs])
+    return stubs, functions, data
+
+
+def link(options):
+    began = time.monotonic()
+    scratch = options.out.parent / (options.out.stem + ".link")
+    scratch.mkdir(parents=True, exist_ok=True)
+    joined, whole = scratch / "joined.o", scratch / "whole.o"
+    linker = "ld.lld" if options.ld == "lld" else options.ld
+    run([linker, "-r", *weakened(options, scratch), "-o", joined])
+    names = missing_symbols(options, joined, scratch)
+    stubs, functions, data = make_stubs(options, joined, names, scratch)
+    run([linker, "-r", joined, stubs, "-o", whole])
+    run([options.objcopy, f"--keep-global-symbol={options.subject}", whole, options.out])
+    print(f"qemu-tree: stubs for {len(functions)} functions and {len(data)} data of other parts "
+          f"of QEMU; joined in {time.monotonic() - began:.1f} s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Joins a tree's objects into one")
+    parser.add_argument("--subject", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cc", type=shlex.split, required=True)
+    parser.add_argument("--ld", default="lld")
+    parser.add_argument("--objcopy", required=True)
+    parser.add_argument("--libraries", type=shlex.split, required=True)
+    parser.add_argument("--weaken", action="append", default=[])
+    parser.add_argument("objects", nargs="+")
+    try:
+        link(parser.parse_args())
+    except LinkError as error:
+        print(f"qemu-tree: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

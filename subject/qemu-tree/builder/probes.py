@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a tree has: asked of the compiler, one run for each file.
+
+A question is a few lines of C behind the file itself; it is answered 'no' if the
+compiler has an error in those lines. The answers become PAGEWISE_HAVE_* for the
+adapter, and the table that a user sees.
+"""
+
+import re
+import subprocess
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+Question = namedtuple("Question", "macro unit what symbol code")
+
+RAM, SAVEVM = "migration/ram.c", "migration/savevm.c"
+POSTCOPY, MULTIFD = "migration/postcopy-ram.c", "migration/multifd.c"
+
+
+def symbol(name):
+    return f"void *pagewise_p(void); void *pagewise_p(void) {{ return (void *)&{name}; }}"
+
+
+def member(struct, name):
+    return f"int pagewise_p[sizeof(((struct {struct} *)0)->{name}) ? 1 : -1];"
+
+
+def call(expression):
+    return f"void pagewise_p(void); void pagewise_p(void) {{ (void)({expression}); }}"
+
+
+def has(macro, unit, what, name):
+    return Question(macro, unit, what, name, symbol(name))
+
+
+QUESTIONS = (
+    has("MAPPED_RAM", RAM, "mapped-ram", "parse_ramblock_mapped_ram"),
+    has("PARSE_RAMBLOCK", RAM, "one block", "parse_ramblock"),
+    Question("PARSE_RAMBLOCK_ERRP", RAM, None, "parse_ramblock",
+             call("parse_ramblock((QEMUFile *)0, (RAMBlock *)0, 0, (Error **)0)")),
+    has("HEADER_STAGE", RAM, "header stage", "parse_ramblock_mapped_ram_header"),
+    has("PAGES_STAGE", RAM, "pages stage", "parse_ramblock_mapped_ram_pages"),
+    has("ZEROING", RAM, "loadvm clears pages", "handle_zero_mapped_ram"),
+    Question("PENDING_BMAP", RAM, "pending_bmap", "RAMBlock.pending_bmap",
+             member("RAMBlock", "pending_bmap")),
+    Question("IGNORED_RENAMED", RAM, None, "migrate_ram_is_ignored",
+             symbol("migrate_ram_is_ignored")),
+    has("LOADVM_STATE", SAVEVM, "the whole stream", "qemu_loadvm_state"),
+    Question("LOADVM_STATE_ERRP", SAVEVM, None, "qemu_loadvm_state",
+             call("qemu_loadvm_state((QEMUFile *)0, (Error **)0)")),
+    Question("LOADVM_CLEANUP_MIS", SAVEVM, None, "qemu_loadvm_state_cleanup",
+             call("qemu_loadvm_state_cleanup((MigrationIncomingState *)0)")),
+    has("FAULT_THREAD", POSTCOPY, "fault thread", "postcopy_ram_fault_thread"),
+    has("INCOMING_SETUP", POSTCOPY, "its set-up", "postcopy_ram_incoming_setup"),
+    Question("INCOMING_INIT_ERRP", POSTCOPY, None, "postcopy_ram_incoming_init",
+             call("postcopy_ram_incoming_init((MigrationIncomingState *)0, (Error **)0)")),
+    Question("INCOMING_SETUP_ERRP", POSTCOPY, None, "postcopy_ram_incoming_setup",
+             call("postcopy_ram_incoming_setup((MigrationIncomingState *)0, (Error **)0)")),
+    Question("PAGE_FAULT_HANDLER", POSTCOPY, "page_fault_handler",
+             "MigrationIncomingState.page_fault_handler",
+             member("MigrationIncomingState", "page_fault_handler")),
+    has("UFFD_SETUP", POSTCOPY, "uffd_setup_incoming", "uffd_setup_incoming"),
+    Question("UFFD_SETUP_HANDLER", POSTCOPY, "its signature: (mis, handler, channels)",
+             "uffd_setup_incoming",
+             call("uffd_setup_incoming((MigrationIncomingState *)0, 0, 1)")),
+    Question("REQUEST_TID", POSTCOPY, None, "migrate_send_rp_req_pages",
+             call("migrate_send_rp_req_pages(0, 0, 0, 0, 0)")),
+    has("MULTIFD_RECV", MULTIFD, "multifd", "multifd_recv_new_channel"),
+)
+
+# No error but the questions' own may count, and each of these has to be one.
+STRICT = ["-Wno-everything", "-ferror-limit=0", "-fsyntax-only",
+          "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types", "-Werror=int-conversion"]
+
+
+class TreeDoesNotCompile(Exception):
+    """The message is the compiler's own."""
+
+
+def ask_unit(compiler, tree, unit, questions):
+    """Returns {macro: bool}, and the files that were read."""
+    path = tree.source / unit
+    flags = tree.flags(path) if path.exists() else None
+    if flags is None:
+        return {question.macro: False for question in questions}, []
+    code = [f'#include "{path}"']
+    for question in questions:
+        renamed = question.code.replace("pagewise_p", f"pagewise_{question.macro}")
+        code += [f'#line 1 "pagewise-{question.macro}"', renamed]
+    result = subprocess.run(
+        [*compiler, *flags, "-iquote", str(path.parent), *STRICT, "-x", "c", "-"],
+        input="\n".join(code) + "\n", capture_output=True, text=True, check=False)
+    wrong = set()
+    for line in result.stderr.splitlines():
+        match = re.match(r"(.*?):\d+:\d+: (fatal )?error: ", line)
+        if not match:
+            continue
+        if not match[1].startswith("pagewise-"):
+            raise TreeDoesNotCompile(f"{path} does not compile:\n{result.stderr.strip()}")
+        wrong.add(match[1][len("pagewise-"):])
+    if result.returncode and not wrong:
+        raise TreeDoesNotCompile(f"{path} does not compile:\n{result.stderr.strip()}")
+    return {question.macro: question.macro not in wrong for question in questions}, [path]
+
+
+def ask(compiler, tree):
+    """Returns {macro: bool} for all questions, and the files that were looked at."""
+    units = dict.fromkeys(question.unit for question in QUESTIONS)
+    answers, inputs = {}, []
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(ask_unit, compiler, tree, unit,
+                            [q for q in QUESTIONS if q.unit == unit]) for unit in units]
+        for job in jobs:
+            some, paths = job.result()
+            answers.update(some)
+            inputs += paths
+    return answers, inputs
+
+
+def header(answers):
+    lines = ["/* What the tree has: made by builder/probes.py. */"]
+    lines += [f"#define PAGEWISE_HAVE_{macro} {int(answer)}" for macro, answer in answers.items()]
+    return "\n".join(lines) + "\n"
+
+
+def table(answers):
+    """Lines for a person: what there is, and by which symbol one can tell."""
+    for question in QUESTIONS:
+        if question.what:
+            yes = "yes" if answers[question.macro] else "no"
+            yield f"  {question.what:41} {yes:4} {question.symbol} ({question.unit})"

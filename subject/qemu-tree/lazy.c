@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The lazy part of the subject: the tree's own fault thread serves what the
+ * guest touches. Its pages come from a source that answers at once: guest RAM
+ * as an eager load of the same file, by the same tree, leaves it. So a lazy load
+ * is compared with the model and with the eager one at a time.
+ *
+ * The source is the other side of a migration: it sends a page once, when it
+ * is asked for or in its turn, and places it through QEMU's own functions.
+ */
+#include "qemu/osdep.h"
+
+#if __has_include("system/ramblock.h")
+#include "system/ramblock.h"
+#else
+#include "exec/ramblock.h"
+#endif
+#if __has_include("system/memory.h")
+#include "system/memory.h"
+#else
+#include "exec/memory.h"
+#endif
+#include "exec/target_page.h"
+#include "qemu/bitmap.h"
+#include "qemu/cutils.h"
+#include "qemu/rcu.h"
+#include "qemu/thread.h"
+#include "qemu/userfaultfd.h"
+
+#include "subject/lazy.h"
+#include "subject/qemu-tree/adapter.h"
+
+#define HOST_PAGE 4096
+/* Of one load: guest RAM in all, for the source to keep. */
+#define SOURCE_BYTES (UINT64_C(64) << 20)
+
+typedef struct Session {
+    uint8_t *source; /* SOURCE_BYTES */
+} Session;
+
+typedef struct LazyBlock {
+    RAMBlock *block;
+    uint8_t *source; /* used_length bytes */
+    uint64_t pages;
+    uint8_t *installers; /* SubjectInstaller of each host page; atomic */
+} LazyBlock;
+
+typedef struct Running {
+    SubjectLazyLoad *load;
+    LazyBlock blocks[GUEST_MAX_BLOCKS];
+    QemuMutex lock;  /* the source sends one page at a time */
+    uint64_t faults; /* atomic */
+    bool failed;     /* a page could not be placed; atomic */
+    bool has_thread;
+    QemuThread thread;
+} Running;
+
+/* The source is called by QEMU's own code, without an argument of ours. */
+static Running *source;
+
+static LazyBlock *find_block(Running *running, RAMBlock *block)
+{
+    for (unsigned i = 0; i < running->load->load.guest->n_blocks; i++) {
+        if (running->blocks[i].block == block) {
+            return &running->blocks[i];
+        }
+    }
+    return NULL;
+}
+
+static int send_page(Running *running, LazyBlock *block, uint64_t page, SubjectInstaller by)
+{
+    uint8_t *from = block->source + page * HOST_PAGE;
+    uint8_t *host = block->block->host + page * HOST_PAGE;
+    bool zero = buffer_is_zero(from, HOST_PAGE);
+    int status;
+
+    qemu_mutex_lock(&running->lock);
+    if (tree_fault_received(block->block, page * HOST_PAGE)) {
+        qemu_mutex_unlock(&running->lock);
+        return 0;
+    }
+    status = tree_fault_place(block->block, host, zero ? NULL : from);
+    if (status == 0) {
+        qatomic_set(&block->installers[page], by);
+        running->load->placed(running->load->opaque, zero ? SUBJECT_ZEROPAGE : SUBJECT_COPY, host,
+                              HOST_PAGE);
+    } else {
+        qatomic_set(&running->failed, true);
+    }
+    qemu_mutex_unlock(&running->lock);
+    return status;
+}
+
+int tree_source_request(RAMBlock *block, uint64_t offset)
+{
+    LazyBlock *lazy = find_block(source, block);
+
+    qatomic_inc(&source->faults);
+    return lazy ? send_page(source, lazy, offset / HOST_PAGE, SUBJECT_PAGE_BY_FAULT_THREAD)
+                : -ENOENT;
+}
+
+static void send_all(Running *running)
+{
+    for (unsigned i = 0; i < running->load->load.guest->n_blocks; i++) {
+        LazyBlock *block = &running->blocks[i];
+
+        for (uint64_t page = 0; page < block->pages; page++) {
+            send_page(running, block, page, SUBJECT_PAGE_BY_EAGER_THREAD);
+        }
+    }
+}
+
+static void *send_all_thread(void *opaque)
+{
+    rcu_register_thread();
+    send_all(opaque);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+static void *session_new(GError **error)
+{
+    int fd = uffd_open(O_CLOEXEC);
+    Session *session;
+
+    if (fd < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "there is no userfaultfd (%s): run as root, or set "
+                    "vm.unprivileged_userfaultfd to 1",
+                    g_strerror(errno));
+        return NULL;
+    }
+    close(fd);
+    session = g_new0(Session, 1);
+    session->source = mmap(NULL, SOURCE_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (session->source == MAP_FAILED) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "no memory for the source: %s", g_strerror(errno));
+        g_clear_pointer(&session, g_free);
+    }
+    return session;
+}
+
+static void session_free(void *opaque)
+{
+    Session *session = opaque;
+
+    munmap(session->source, SOURCE_BYTES);
+    g_free(session);
+}
+
+static bool fits(const Guest *guest)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        bytes += ROUND_UP(guest->blocks[i].max_length, HOST_PAGE);
+    }
+    return bytes <= SOURCE_BYTES;
+}
+
+/* The eager load, into the source's RAM: all of it zero before. */
+static SubjectStatus load_source(SubjectLazyLoad *load, SubjectLoad *eager, GError **error)
+{
+    Session *session = load->session;
+    const Guest *guest = load->load.guest;
+    uint8_t *at = session->source;
+    SubjectStatus status;
+
+    *eager = load->load;
+    eager->stages = SUBJECT_WHOLE;
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        memset(at, 0, guest->blocks[i].used_length);
+        eager->blocks[i].host = at;
+        at += ROUND_UP(guest->blocks[i].max_length, HOST_PAGE);
+    }
+    status = tree_load_file(eager, error);
+    load->load.cost = eager->cost;
+    return status;
+}
+
+static void set_up_block(Running *running, unsigned index, SubjectLoad *eager)
+{
+    LazyBlock *lazy = &running->blocks[index];
+    SubjectBlock *result = &running->load->load.blocks[index];
+
+    result->used_length = eager->blocks[index].used_length;
+    result->in_file = eager->blocks[index].in_file;
+    if (!result->in_file) {
+        tree_platform_leave_out(index);
+        return;
+    }
+    lazy->block = tree_platform_block(index);
+    lazy->block->used_length = result->used_length;
+    lazy->block->page_size = HOST_PAGE;
+    lazy->block->receivedmap = bitmap_new(lazy->block->max_length / qemu_target_page_size());
+    if (running->load->shared[index]) {
+        lazy->block->flags |= RAM_SHARED;
+    }
+    lazy->source = eager->blocks[index].host;
+    lazy->pages = result->used_length / HOST_PAGE;
+    lazy->installers = g_new0(uint8_t, lazy->pages);
+}
+
+static void free_running(SubjectLazyLoad *load)
+{
+    Running *running = load->running;
+
+    for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        g_free(running->blocks[i].installers);
+    }
+    qemu_mutex_destroy(&running->lock);
+    g_free(running);
+    load->running = NULL;
+}
+
+static SubjectStatus start(SubjectLazyLoad *load, GError **error)
+{
+    SubjectLoad eager;
+    Running *running;
+    SubjectStatus status;
+
+    if (!fits(load->load.guest)) {
+        return SUBJECT_UNSUPPORTED;
+    }
+    status = load_source(load, &eager, error);
+    if (status != SUBJECT_ACCEPTED) {
+        return status;
+    }
+    tree_platform_begin(&load->load);
+    running = load->running = g_new0(Running, 1);
+    running->load = load;
+    qemu_mutex_init(&running->lock);
+    for (unsigned i = 0; i < load->load.guest->n_blocks; i++) {
+        set_up_block(running, i, &eager);
+    }
+    source = running;
+    if (!tree_fault_begin()) {
+        tree_platform_end();
+        free_running(load);
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                    "the fault thread's set-up failed: %s", tree_report_text());
+        return SUBJECT_REFUSED;
+    }
+    if (load->eager_thread) {
+        running->has_thread = true;
+        qemu_thread_create(&running->thread, "source", send_all_thread, running,
+                           QEMU_THREAD_JOINABLE);
+    }
+    return SUBJECT_ACCEPTED;
+}
+
+static SubjectStatus discard(SubjectLazyLoad *load, unsigned block, uint64_t offset,
+                             uint64_t length, GError **error)
+{
+    /* During postcopy the balloon is inhibited. */
+    return SUBJECT_UNSUPPORTED;
+}
+
+static SubjectStatus end(SubjectLazyLoad *load, GError **error)
+{
+    Running *running = load->running;
+    unsigned requests;
+    bool ended;
+
+    if (running->has_thread) {
+        qemu_thread_join(&running->thread);
+    } else {
+        send_all(running);
+    }
+    requests = tree_fault_requests();
+    ended = tree_fault_end();
+    tree_platform_end();
+    if (running->failed || !ended || requests) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                    "%u requests were not answered; QEMU says: %s", requests, tree_report_text());
+        return SUBJECT_REFUSED;
+    }
+    return SUBJECT_ACCEPTED;
+}
+
+static uint64_t faults(const SubjectLazyLoad *load)
+{
+    const Running *running = load->running;
+
+    return qatomic_read(&running->faults);
+}
+
+static SubjectInstaller installer(const SubjectLazyLoad *load, unsigned block, uint64_t page)
+{
+    const LazyBlock *lazy = &((const Running *)load->running)->blocks[block];
+
+    return page < lazy->pages ? qatomic_read(&lazy->installers[page]) : SUBJECT_PAGE_NOT_INSTALLED;
+}
+
+const SubjectLazy tree_lazy = {
+    .session_new = session_new,
+    .session_free = session_free,
+    .start = start,
+    .discard = discard,
+    .end = end,
+    .faults = faults,
+    .installer = installer,
+    .free = free_running,
+};

@@ -15,20 +15,13 @@
  * touched and given back. Only the ratios of one run of this program mean
  * something. To be built without sanitizers (preset "release").
  */
-#define _GNU_SOURCE
-#include "loader/mapped-ram.h"
-#include "loader/writer.h"
+#include "bench/support.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGE 4096
-#define MEAN_RUN 16
+#define PAGE BENCH_PAGE
 #define MAX_RUNS 31
 
 typedef struct Run {
@@ -43,68 +36,10 @@ typedef struct Bench {
     uint64_t pages_offset;
 } Bench;
 
-static void die(const char *what)
-{
-    fprintf(stderr, "bench-load: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static uint8_t *map_ram(uint64_t size)
-{
-    uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (ram == MAP_FAILED) {
-        die("no memory for guest RAM");
-    }
-    madvise(ram, size, MADV_NOHUGEPAGE);
-    return ram;
-}
-
-/* Fills @percent of the pages, in runs; the same ones for the same percentage. */
-static void fill(Bench *bench, uint8_t *ram, unsigned percent)
-{
-    GRand *random = g_rand_new_with_seed(percent);
-
-    for (uint64_t at = 0; at < bench->size;) {
-        uint64_t length = (1 + g_rand_int_range(random, 0, 2 * MEAN_RUN - 1)) * PAGE;
-
-        length = MIN(length, bench->size - at);
-        if (percent == 100 || g_rand_int_range(random, 0, 100) < (int)percent) {
-            for (uint64_t page = at; page < at + length; page += PAGE) {
-                memset(ram + page, 1 + page / PAGE % 255, PAGE);
-            }
-        }
-        at += length;
-    }
-    g_rand_free(random);
-}
-
-static void save(Bench *bench, uint8_t *ram)
-{
-    const SaveOptions options = { .machine = "none", .target_page_size = PAGE };
-    RAMBlock block = { .idstr = "ram",
-                       .host = ram,
-                       .used_length = bench->size,
-                       .max_length = bench->size,
-                       .page_size = PAGE };
-    g_autoptr(GError) error = NULL;
-    FdWriter writer;
-
-    fd_writer_init(&writer, bench->fd);
-    if (!mapped_ram_save(&writer.writer, &block, 1, &options, &error)) {
-        fprintf(stderr, "bench-load: %s\n", error->message);
-        exit(1);
-    }
-}
-
 static RAMBlock load(Bench *bench, uint8_t *ram, LoadStages stages)
 {
     g_autoptr(GError) error = NULL;
-    RAMBlock block = { .idstr = "ram",
-                       .host = ram,
-                       .used_length = bench->size,
-                       .max_length = bench->size,
-                       .page_size = PAGE };
+    RAMBlock block = bench_block(ram, bench->size);
     FdReader reader;
     MigrationIncomingState mis = {
         .reader = &reader.reader, .target_page_size = PAGE, .blocks = &block, .n_blocks = 1
@@ -112,8 +47,7 @@ static RAMBlock load(Bench *bench, uint8_t *ram, LoadStages stages)
 
     if (!fd_reader_init(&reader, bench->fd, &error) ||
         !mapped_ram_load(&mis, stages, NULL, &error)) {
-        fprintf(stderr, "bench-load: %s\n", error->message);
-        exit(1);
+        bench_die_error(error);
     }
     return block;
 }
@@ -156,7 +90,7 @@ static void bare_loop(const Bench *bench, uint8_t *ram)
 
             if (pread(bench->fd, ram + run.offset, chunk, bench->pages_offset + run.offset) !=
                 (ssize_t)chunk) {
-                die("short read");
+                bench_die("short read");
             }
             run.offset += chunk;
             run.length -= chunk;
@@ -169,24 +103,13 @@ static void eager_load(Bench *bench, uint8_t *ram)
     load(bench, ram, LOAD_WHOLE);
 }
 
-/* Makes the host give memory now rather than within the timed run. */
-static void warm_up(uint64_t size)
-{
-    uint8_t *ram = map_ram(size);
-
-    for (uint64_t at = 0; at < size; at += PAGE) {
-        ram[at] = 1;
-    }
-    munmap(ram, size);
-}
-
 static double timed(Bench *bench, bool bare)
 {
     uint8_t *ram;
     gint64 start, end;
 
-    warm_up(bench->size);
-    ram = map_ram(bench->size);
+    bench_warm_up(bench->size);
+    ram = bench_map_ram(bench->size);
     start = g_get_monotonic_time();
     if (bare) {
         bare_loop(bench, ram);
@@ -198,31 +121,17 @@ static double timed(Bench *bench, bool bare)
     return (end - start) / 1e3;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned n)
-{
-    qsort(values, n, sizeof(*values), compare_doubles);
-    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
 static void measure(Bench *bench, unsigned percent, unsigned n)
 {
-    uint8_t *ram = map_ram(bench->size);
+    uint8_t *ram = bench_map_ram(bench->size);
     double bare[MAX_RUNS], eager[MAX_RUNS], ratios[MAX_RUNS];
     double bare_ms, eager_ms;
 
     if (ftruncate(bench->fd, 0) < 0) {
-        die("cannot empty the snapshot");
+        bench_die("cannot empty the snapshot");
     }
-    fill(bench, ram, percent);
-    save(bench, ram);
+    bench_fill(ram, bench->size, percent);
+    bench_save(bench->fd, ram, bench->size);
     munmap(ram, bench->size);
     find_runs(bench);
     timed(bench, true);
@@ -236,23 +145,12 @@ static void measure(Bench *bench, unsigned percent, unsigned n)
         eager[i] = bare_first ? second : first;
         ratios[i] = bare[i] / eager[i];
     }
-    bare_ms = median(bare, n);
-    eager_ms = median(eager, n);
+    bare_ms = bench_median(bare, n);
+    eager_ms = bench_median(eager, n);
     printf("%5u %%  %8u  %10.1f  %10.1f  %10.2f  %8.2f\n", percent, bench->runs->len, bare_ms,
-           eager_ms, median(ratios, n), bench->size * percent / 100.0 / (1 << 30) / eager_ms * 1e3);
+           eager_ms, bench_median(ratios, n),
+           bench->size * percent / 100.0 / (1 << 30) / eager_ms * 1e3);
     fflush(stdout);
-}
-
-static int open_snapshot(const char *folder)
-{
-    g_autofree char *path = g_build_filename(folder, "bench-load-XXXXXX", NULL);
-    int fd = mkostemp(path, O_CLOEXEC);
-
-    if (fd < 0) {
-        die(path);
-    }
-    unlink(path);
-    return fd;
 }
 
 int main(int argc, char **argv)
@@ -278,7 +176,7 @@ int main(int argc, char **argv)
         return 2;
     }
     bench = (Bench){ .size = (uint64_t)mib << 20,
-                     .fd = open_snapshot(folder ? folder : "."),
+                     .fd = bench_open_scratch(folder ? folder : "."),
                      .runs = g_array_new(FALSE, FALSE, sizeof(Run)) };
     printf("%7s  %8s  %10s  %10s  %10s  %8s\n", "set", "runs", "bare ms", "eager ms", "bare/eager",
            "GiB/s");

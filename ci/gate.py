@@ -370,7 +370,8 @@ def parse_arguments(arguments):
     parser.add_argument("--minutes", type=float, default=9.5,
                         help="how long it may take; what has no time left is skipped (9.5)")
     parser.add_argument("--label", action="append", default=[],
-                        help="of the merge request; 'no-functional-change' asks for nfc")
+                        help="of the merge request, or several with commas between them; "
+                        "'no-functional-change' asks for nfc")
     parser.add_argument("--description", type=Path, help="a file with the merge request's text")
     parser.add_argument("--all", action="store_true",
                         help="even if the series touches nothing that pagewise tests")

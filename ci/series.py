@@ -67,7 +67,7 @@ class Series:
             raise SeriesError(f"{qemu} is no QEMU source tree: there is no migration/ram.c")
         if self.git("rev-parse", "--git-dir", check=False) is None:
             raise SeriesError(f"{qemu} is not under git: the gate compares two revisions of it")
-        self.labels = {label.strip().lower() for label in labels if label.strip()}
+        self.labels = {label.strip().lower() for text in labels for label in text.split(",")}
         self.description = description
         self.base = self.find_base(base)
 

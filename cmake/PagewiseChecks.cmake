@@ -47,6 +47,17 @@ get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
 pagewise_command(check DEPENDS ${programs}
   COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
 
+# Targets of another subject start from the same corpora, which they leave alone.
+set(targets_run)
+set(targets_merge)
+foreach(target ${fuzz_targets})
+  get_target_property(corpus ${target} PAGEWISE_CORPUS)
+  list(APPEND targets_run ${target}=${corpus})
+  if(corpus STREQUAL target)
+    list(APPEND targets_merge ${target})
+  endif()
+endforeach()
+
 if(NOT PAGEWISE_FUZZER STREQUAL "libfuzzer")
   set(why "this build has no libFuzzer; use the preset dev or tsan")
 elseif(NOT fuzz_targets)
@@ -56,16 +67,6 @@ if(why)
   pagewise_command_unavailable(fuzz "${why}")
   pagewise_command_unavailable(fuzz-merge "${why}")
 else()
-  # Targets of another subject start from the same corpora, which they leave alone.
-  set(targets_run)
-  set(targets_merge)
-  foreach(target ${fuzz_targets})
-    get_target_property(corpus ${target} PAGEWISE_CORPUS)
-    list(APPEND targets_run ${target}=${corpus})
-    if(corpus STREQUAL target)
-      list(APPEND targets_merge ${target})
-    endif()
-  endforeach()
   foreach(action run merge)
     set(fuzz_${action} ${Python3_EXECUTABLE} ${scripts}/fuzz.py ${action}
         --build ${PROJECT_BINARY_DIR} --source ${PROJECT_SOURCE_DIR}
@@ -75,9 +76,17 @@ else()
   pagewise_command(fuzz-merge DEPENDS ${fuzz_targets} COMMAND ${fuzz_merge})
 endif()
 
-# The known findings in QEMU, run on the configured binary and tree. A tree's
-# subject sets PAGEWISE_TREE_REPLAY (the replay program of its target for inputs
-# of kind stream) and PAGEWISE_TREE_VERSION.
+# A tree against what it was before a series of patches.
+if(TARGET nfc-layout)
+  pagewise_command(nfc DEPENDS nfc-layout nfc-stream nfc-record finding-case pagewise
+    COMMAND ${Python3_EXECUTABLE} ${scripts}/nfc.py --build ${PROJECT_BINARY_DIR}
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS})
+else()
+  pagewise_command_unavailable(nfc
+    "configure with -DQEMU_SRC=TREE -DQEMU_BASE=TREE-OR-REVISION, and a preset with libFuzzer")
+endif()
+
+# The known findings in QEMU, run on the configured binary and tree.
 if(TARGET finding-case)
   find_program(PAGEWISE_qemu qemu-system-x86_64)
   mark_as_advanced(PAGEWISE_qemu)
@@ -89,13 +98,14 @@ if(TARGET finding-case)
   elseif(PAGEWISE_qemu)
     list(APPEND findings_run --qemu ${PAGEWISE_qemu})
   endif()
-  get_property(tree_replay GLOBAL PROPERTY PAGEWISE_TREE_REPLAY)
-  get_property(tree_version GLOBAL PROPERTY PAGEWISE_TREE_VERSION)
   set(findings_depends finding-case)
-  if(tree_replay)
-    list(APPEND findings_run --tree-replay $<TARGET_FILE:${tree_replay}>
+  set(findings_labels qemu)
+  if(TARGET qemu-tree-stream-replay)
+    file(STRINGS ${QEMU_SRC}/VERSION tree_version LIMIT_COUNT 1)
+    list(APPEND findings_run --tree-replay $<TARGET_FILE:qemu-tree-stream-replay>
          --tree-version ${tree_version})
-    list(APPEND findings_depends ${tree_replay})
+    list(APPEND findings_depends qemu-tree-stream-replay)
+    list(APPEND findings_labels qemu-tree)
   endif()
   pagewise_command(findings DEPENDS ${findings_depends}
     COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
@@ -105,25 +115,37 @@ if(TARGET finding-case)
   pagewise_test_properties(findings-doc 60 build)
   add_test(NAME findings
     COMMAND ${findings_run} --junit ${PROJECT_BINARY_DIR}/findings.xml)
-  pagewise_test_properties(findings 300 qemu)
+  pagewise_test_properties(findings 300 ${findings_labels})
   add_test(NAME test-findings-runner
     COMMAND ${Python3_EXECUTABLE} ${scripts}/test_findings.py --source ${PROJECT_SOURCE_DIR}
             --build ${PROJECT_BINARY_DIR})
   pagewise_test_properties(test-findings-runner 120 build)
+  if(TARGET qemu-tree-layout)
+    pagewise_command(rediscover DEPENDS ${findings_depends} qemu-tree-layout qemu-tree-stream
+                                        qemu-tree-layout-replay pagewise
+      COMMAND ${Python3_EXECUTABLE} ${scripts}/rediscover.py --build ${PROJECT_BINARY_DIR}
+              --source ${PROJECT_SOURCE_DIR} --version ${tree_version})
+  else()
+    pagewise_command_unavailable(rediscover
+      "configure with -DQEMU_SRC=TREE, and a preset with libFuzzer")
+  endif()
 endif()
 
 if(PAGEWISE_FUZZER STREQUAL "afl" AND fuzz_targets)
   pagewise_command(afl-fuzz DEPENDS ${fuzz_targets}
     COMMAND ${Python3_EXECUTABLE} ${scripts}/afl.py --build ${PROJECT_BINARY_DIR}
-            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${fuzz_targets})
+            --source ${PROJECT_SOURCE_DIR} --seconds ${FUZZ_SECONDS} ${targets_run})
 else()
   pagewise_command_unavailable(afl-fuzz "this build has no AFL++; use the preset afl")
 endif()
 
 if(fuzz_targets)
+  if(QEMU_SRC)
+    set(oss_fuzz_qemu --qemu ${QEMU_SRC})
+  endif()
   pagewise_command(oss-fuzz-check
     COMMAND ${Python3_EXECUTABLE} ${scripts}/oss_fuzz_check.py --source ${PROJECT_SOURCE_DIR}
-            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${fuzz_targets})
+            --work ${PROJECT_BINARY_DIR}/oss-fuzz ${oss_fuzz_qemu} ${fuzz_targets})
 else()
   pagewise_command_unavailable(oss-fuzz-check "there is no fuzz target")
 endif()

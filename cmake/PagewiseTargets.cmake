@@ -182,8 +182,11 @@ function(pagewise_fuzz_target source)
     pagewise_install_fuzz_target(${stem} ${source})
     return()
   endif()
-  if(PAGEWISE_FUZZER STREQUAL "afl" AND NOT ARG_SUBJECT)
-    pagewise_afl_mutator(${stem} ${source} ${rooms})
+  if(PAGEWISE_FUZZER STREQUAL "afl")
+    # An input is mutated alike, whatever loader it is for.
+    set(mutator_rooms ${rooms})
+    list(REMOVE_ITEM mutator_rooms ${ARG_SUBJECT} "")
+    pagewise_afl_mutator(${stem} ${source} ${mutator_rooms})
   endif()
 
   add_executable(${stem}-replay ${source}.c ${driver})

@@ -178,7 +178,8 @@ def make_archive(combination, source, folder):
         return "-fsanitize=fuzzer"
     archive = folder / "libFuzzingEngine.a"
     if combination.engine == "afl":
-        driver = Path(shutil.which("afl-clang-fast")).resolve().parents[1] / "lib/afl/libAFLDriver.a"
+        prefix = Path(shutil.which("afl-clang-fast")).resolve().parents[1]
+        driver = prefix / "lib" / "afl" / "libAFLDriver.a"
         if not driver.exists():
             raise Unavailable(f"there is no {driver}: install afl++")
         shutil.copyfile(driver, archive)

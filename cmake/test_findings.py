@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of what runs the findings: findings.py, limited.py, registry.py.
+"""Tests of what runs the findings: findings.py, limited.py, nfc.py, registry.py.
 
     test_findings.py --source DIR --build DIR
 """
@@ -11,8 +11,10 @@ import tempfile
 import unittest
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import findings
+import nfc
 from findings import CaseTool, Outcome, QemuTree, classify_end, classify_replay, judge
 from limited import LimitedProcess, Limits
 from registry import Finding, RegistryError, outcome_class, read_registry
@@ -148,6 +150,42 @@ class FindingsTest(unittest.TestCase):
                                                 .replace(replace, by))
             with self.subTest(replace), self.assertRaises(RegistryError):
                 Finding(folder)
+
+    def nfc_programs(self, base, series):
+        """A build folder whose nfc-record prints these lines for the two sides."""
+        (self.folder / "bin").mkdir()
+        program = self.folder / "bin" / "nfc-record"
+        program.write_text(f"#!/bin/sh\ncase $1 in base) {base};; *) {series};; esac\n")
+        program.chmod(0o755)
+        return argparse.Namespace(build=self.folder)
+
+    def nfc_compare(self, base, series, aspects=""):
+        options = self.nfc_programs(base, series)
+        output = io.StringIO()
+        with redirect_stdout(output), mock.patch.dict("os.environ", NFC_COMPARE=aspects):
+            same = nfc.compare(options, "x", "an input")
+        self.output = output.getvalue()
+        return same
+
+    def test_nfc_takes_equal_records_for_no_difference(self):
+        self.assertTrue(self.nfc_compare("echo accepts the file", "echo accepts the file"))
+        self.assertEqual(self.output, "")
+
+    def test_nfc_shows_what_each_side_does(self):
+        self.assertFalse(self.nfc_compare("echo refuses the file: no", "echo accepts the file"))
+        for part in ("DIFFERENCE on an input", "the base:", "refuses the file: no", "the series:"):
+            self.assertIn(part, self.output)
+
+    def test_nfc_compares_what_is_asked(self):
+        self.assertTrue(self.nfc_compare("echo refuses the file: no", "echo refuses the file: so",
+                                         "verdict,ram"))
+
+    def test_nfc_sees_who_dies(self):
+        self.assertFalse(self.nfc_compare("kill -8 $$", "echo accepts the file"))
+        self.assertIn("dies: SIGFPE", self.output)
+
+    def test_nfc_takes_the_same_death_for_no_difference(self):
+        self.assertTrue(self.nfc_compare("kill -8 $$", "kill -8 $$"))
 
     def test_outcome_classes(self):
         self.assertEqual(outcome_class("refused wrongly"), "refused wrongly")

@@ -10,6 +10,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/postcopy-script.h"
 
 #include <string.h>
 
@@ -183,7 +184,7 @@ static size_t mutate_choices(Random *r, uint8_t *data, size_t at, size_t size, s
 }
 
 /* A step that is likely to mean something. */
-static InputStep random_step(Random *r)
+static InputStep random_lazy_step(Random *r)
 {
     InputStep step = {
         .action = random_below(r, 9),
@@ -197,7 +198,7 @@ static InputStep random_step(Random *r)
     return step;
 }
 
-static size_t insert_step(Random *r, uint8_t *data, size_t size, size_t max_size)
+static size_t insert_lazy_step(Random *r, uint8_t *data, size_t size, size_t max_size)
 {
     InputLazy *lazy = lazy_of(data);
     unsigned at = random_below(r, lazy->n_steps + 1);
@@ -205,7 +206,7 @@ static size_t insert_step(Random *r, uint8_t *data, size_t size, size_t max_size
     size_t behind = size - LAZY_PREFIX - at * sizeof(InputStep);
     InputStep step = lazy->n_steps > 0 && random_below(r, 3) == 0
                          ? steps[random_below(r, lazy->n_steps)]
-                         : random_step(r);
+                         : random_lazy_step(r);
 
     if (lazy->n_steps == INPUT_MAX_STEPS || size + sizeof(InputStep) > max_size) {
         return size;
@@ -216,7 +217,7 @@ static size_t insert_step(Random *r, uint8_t *data, size_t size, size_t max_size
     return size + sizeof(InputStep);
 }
 
-static size_t remove_step(Random *r, uint8_t *data, size_t size)
+static size_t remove_lazy_step(Random *r, uint8_t *data, size_t size)
 {
     InputLazy *lazy = lazy_of(data);
     unsigned at = random_below(r, lazy->n_steps);
@@ -228,18 +229,18 @@ static size_t remove_step(Random *r, uint8_t *data, size_t size)
 }
 
 /* One field of a step takes another value, or the value of another step's field. */
-static void change_step(Random *r, uint8_t *data)
+static void change_lazy_step(Random *r, uint8_t *data)
 {
     InputStep *steps = steps_of(data);
     InputStep other =
-        random_below(r, 2) ? random_step(r) : steps[random_below(r, lazy_of(data)->n_steps)];
+        random_below(r, 2) ? random_lazy_step(r) : steps[random_below(r, lazy_of(data)->n_steps)];
     unsigned field = random_below(r, 6);
 
     ((uint8_t *)&steps[random_below(r, lazy_of(data)->n_steps)])[field] =
         ((uint8_t *)&other)[field];
 }
 
-static void swap_steps(Random *r, uint8_t *data)
+static void swap_lazy_steps(Random *r, uint8_t *data)
 {
     InputStep *steps = steps_of(data);
     InputStep *a = &steps[random_below(r, lazy_of(data)->n_steps)];
@@ -253,20 +254,20 @@ static void swap_steps(Random *r, uint8_t *data)
 static size_t mutate_steps(Random *r, uint8_t *data, size_t size, size_t max_size)
 {
     if (lazy_of(data)->n_steps == 0) {
-        return insert_step(r, data, size, max_size);
+        return insert_lazy_step(r, data, size, max_size);
     }
     switch (random_below(r, 8)) {
     case 0:
     case 1:
     case 2:
-        return insert_step(r, data, size, max_size);
+        return insert_lazy_step(r, data, size, max_size);
     case 3:
-        return remove_step(r, data, size);
+        return remove_lazy_step(r, data, size);
     case 4:
-        swap_steps(r, data);
+        swap_lazy_steps(r, data);
         return size;
     default:
-        change_step(r, data);
+        change_lazy_step(r, data);
         return size;
     }
 }
@@ -564,6 +565,178 @@ static size_t mutate_lazy(Random *r, uint8_t *data, size_t size, size_t max_size
     }
 }
 
+static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *data, size_t size)
+{
+    size_t n = MIN(size, max_size - at);
+
+    if (n > 0) {
+        memcpy(out + at, data, n);
+    }
+    return at + n;
+}
+
+/* Kind postcopy: a schedule of steps of equal size, and raw bytes behind them. */
+
+typedef struct Steps {
+    uint8_t *count;           /* InputPostcopy.n_steps */
+    InputPostcopyStep *first; /* in the input */
+    size_t n;
+    size_t offset; /* of the first one */
+} Steps;
+
+/* Where they are; the input is made long enough to have its fixed parts: *size. */
+static bool find_steps(uint8_t *data, size_t *size, size_t max_size, Steps *steps)
+{
+    InputHeader *header = header_of(data);
+    InputPostcopy *postcopy = (InputPostcopy *)(header + 1);
+
+    header->n_blocks = CLAMP(header->n_blocks, 1, POSTCOPY_MAX_BLOCKS);
+    steps->offset = sizeof(*header) + sizeof(*postcopy) + header->n_blocks * sizeof(InputBlock);
+    if (steps->offset > max_size) {
+        return false;
+    }
+    if (*size < steps->offset) {
+        memset(data + *size, 0, steps->offset - *size);
+        *size = steps->offset;
+    }
+    steps->first = (InputPostcopyStep *)(data + steps->offset);
+    steps->count = &postcopy->n_steps;
+    steps->n = MIN(MIN(postcopy->n_steps, POSTCOPY_MAX_STEPS),
+                   (*size - steps->offset) / sizeof(InputPostcopyStep));
+    *steps->count = (uint8_t)steps->n;
+    return true;
+}
+
+static InputPostcopyStep random_step(Random *r)
+{
+    return (InputPostcopyStep){
+        .action = (uint8_t)random_below(r, POSTCOPY_N_ACTIONS),
+        .who = (uint8_t)random_below(r, 4),
+        .block = (uint8_t)random_below(r, POSTCOPY_MAX_BLOCKS),
+        .page = (uint8_t)random_below(r, POSTCOPY_MAX_PAGES),
+        .value = (uint8_t)(random_below(r, 2) ? random_below(r, 4) : random_u64(r)),
+        .detail = (uint8_t)(random_below(r, 2) ? random_below(r, 4) : random_u64(r)),
+    };
+}
+
+static size_t insert_step(Random *r, const Steps *steps, size_t size, size_t max_size)
+{
+    size_t at = random_below(r, steps->n + 1);
+    InputPostcopyStep step = steps->n > 0 && random_below(r, 4) == 0
+                                 ? steps->first[random_below(r, steps->n)]
+                                 : random_step(r);
+
+    if (steps->n == POSTCOPY_MAX_STEPS || size + sizeof(step) > max_size) {
+        return size;
+    }
+    memmove(steps->first + at + 1, steps->first + at, size - steps->offset - at * sizeof(step));
+    steps->first[at] = step;
+    *steps->count = (uint8_t)(steps->n + 1);
+    return size + sizeof(step);
+}
+
+static size_t remove_step(Random *r, const Steps *steps, size_t size)
+{
+    size_t at = random_below(r, steps->n);
+
+    memmove(steps->first + at, steps->first + at + 1,
+            size - steps->offset - (at + 1) * sizeof(InputPostcopyStep));
+    *steps->count = (uint8_t)(steps->n - 1);
+    return size - sizeof(InputPostcopyStep);
+}
+
+static void change_step(Random *r, const Steps *steps)
+{
+    uint8_t *bytes = (uint8_t *)&steps->first[random_below(r, steps->n)];
+    InputPostcopyStep step = random_step(r);
+    size_t field = random_below(r, G_STRUCT_OFFSET(InputPostcopyStep, reserved));
+
+    bytes[field] = ((uint8_t *)&step)[field];
+}
+
+static void mutate_postcopy_guest(Random *r, uint8_t *data)
+{
+    InputHeader *header = header_of(data);
+    InputPostcopy *postcopy = (InputPostcopy *)(header + 1);
+    InputBlock *block = (InputBlock *)(postcopy + 1) + random_below(r, header->n_blocks);
+
+    switch (random_below(r, 5)) {
+    case 0:
+        postcopy->flags ^= 1 << random_below(r, 2);
+        break;
+    case 1:
+        postcopy->n_threads = 1 + random_below(r, 4);
+        break;
+    case 2:
+        header->page_bits = 10 + random_below(r, 3);
+        break;
+    case 3:
+        block->used.pages = 1 + random_below(r, POSTCOPY_MAX_PAGES);
+        break;
+    default:
+        header->flags ^= INPUT_DIRTY_RAM;
+        break;
+    }
+}
+
+static size_t mutate_postcopy(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    Steps steps;
+    size_t raw;
+
+    if (!find_steps(data, &size, max_size, &steps)) {
+        return size;
+    }
+    raw = steps.offset + steps.n * sizeof(InputPostcopyStep);
+    switch (random_below(r, 16)) {
+    case 0:
+    case 1:
+        mutate_postcopy_guest(r, data);
+        return size;
+    case 2:
+    case 3:
+    case 4:
+        return raw + mutate_bytes(r, data + raw, size - raw, max_size - raw);
+    case 5:
+    case 6:
+        return steps.n > 0 ? remove_step(r, &steps, size) : size;
+    case 7:
+    case 8:
+    case 9:
+    case 10:
+        if (steps.n > 0) {
+            change_step(r, &steps);
+        }
+        return size;
+    default:
+        return insert_step(r, &steps, size, max_size);
+    }
+}
+
+/* The guest and the first steps of one, the last steps and the raw bytes of the other. */
+static size_t cross_postcopy(Random *r, const uint8_t *data1, size_t size1, const uint8_t *data2,
+                             size_t size2, uint8_t *out, size_t max_size)
+{
+    g_autofree uint8_t *copy1 = g_malloc0(size1 + max_size);
+    g_autofree uint8_t *copy2 = g_malloc0(size2 + max_size);
+    Steps steps1, steps2;
+    size_t kept, from, at;
+
+    memcpy(copy1, data1, size1);
+    memcpy(copy2, data2, size2);
+    if (!find_steps(copy1, &size1, max_size, &steps1) ||
+        !find_steps(copy2, &size2, max_size, &steps2)) {
+        return append(out, 0, max_size, data1, size1);
+    }
+    kept = random_below(r, steps1.n + 1);
+    from = random_below(r, steps2.n + 1);
+    *steps1.count = (uint8_t)MIN(kept + steps2.n - from, POSTCOPY_MAX_STEPS);
+    from = steps2.n - (*steps1.count - MIN(kept, *steps1.count));
+    at = append(out, 0, max_size, copy1, steps1.offset + kept * sizeof(InputPostcopyStep));
+    from = steps2.offset + from * sizeof(InputPostcopyStep);
+    return append(out, at, max_size, copy2 + from, size2 - from);
+}
+
 size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
     Random r = { seed };
@@ -572,7 +745,9 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
         return mutate_bytes(&r, data, size, max_size);
     }
     size = repair_header(kind, data, size);
-    if (random_below(&r, 16) == 0) {
+    if (kind == INPUT_POSTCOPY) {
+        size = mutate_postcopy(&r, data, size, max_size);
+    } else if (random_below(&r, 16) == 0) {
         mutate_header(&r, kind, header_of(data));
     } else if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
         size = mutate_choices(&r, data, sizeof(InputHeader), size, max_size);
@@ -584,16 +759,6 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
         size = mutate_with_file(&r, kind, data, size, max_size);
     }
     return repair_header(kind, data, size);
-}
-
-static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *data, size_t size)
-{
-    size_t n = MIN(size, max_size - at);
-
-    if (n > 0) {
-        memcpy(out + at, data, n);
-    }
-    return at + n;
 }
 
 /* The snapshot of one, the mutations of the other. */
@@ -640,6 +805,10 @@ size_t cross_inputs(InputKind kind, const uint8_t *data1, size_t size1, const ui
     }
     if (kind == INPUT_LAZY) {
         at = cross_lazy(data1, size1, data2, size2, out, max_size);
+        return repair_header(kind, out, at);
+    }
+    if (kind == INPUT_POSTCOPY) {
+        at = cross_postcopy(&r, data1, size1, data2, size2, out, max_size);
         return repair_header(kind, out, at);
     }
     payload1 = input_payload_offset(data1, size1);

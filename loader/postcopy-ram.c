@@ -557,21 +557,41 @@ static void *postcopy_ram_fault_thread(void *opaque)
     }
 }
 
-/* A queue of faults grows meanwhile, by one for each thread of the guest at most. */
+/* Of faults from number @from in the queue on: who needs nothing but zeroes need not wait. */
+static void answer_settled(MigrationIncomingState *mis, guint from)
+{
+    for (guint i = from; i < mis->fault_queue->len; i++) {
+        const struct uffd_msg *message = &g_array_index(mis->fault_queue, struct uffd_msg, i);
+        ram_addr_t offset;
+        RAMBlock *rb = ram_block_from_address(mis, message->arg.pagefault.address, &offset);
+
+        if (rb && ramblock_recv_bitmap_test(rb, offset / rb->page_size)) {
+            postcopy_answer_again(mis, rb, offset / rb->page_size);
+        }
+    }
+}
+
+/* The queue grows meanwhile, by one fault for each thread of the guest, or about that. */
 bool postcopy_pause_fault_thread(MigrationIncomingState *mis, int event_fd)
 {
     struct pollfd fds[] = {
         { .fd = event_fd, .events = POLLIN },
         { .fd = mis->userfault_event_fd, .events = POLLIN },
-        { .fd = mis->remove_events ? mis->userfault_fd : -1, .events = POLLIN },
+        { .fd = mis->userfault_fd, .events = POLLIN },
     };
     const UffdOps *ops = ops_of(mis);
     int result;
 
+    answer_settled(mis, 0);
     do {
+        guint known = mis->fault_queue->len;
+
         result = ops->poll(ops, fds, G_N_ELEMENTS(fds));
-        if (result > 0 && fds[2].revents && !read_messages(mis, NULL)) {
-            return false;
+        if (result > 0 && fds[2].revents) {
+            if (!read_messages(mis, NULL)) {
+                return false;
+            }
+            answer_settled(mis, known);
         }
     } while (result == -EINTR || (result > 0 && !fds[0].revents && !fds[1].revents));
     return result > 0 && !fds[1].revents;

@@ -72,7 +72,8 @@ void postcopy_give_up_block(MigrationIncomingState *mis, LazyThread thread, RAMB
 
 /*
  * Of the fault thread alone, in a handler: waits until @event_fd, an eventfd,
- * can be read. Discards by plain madvise() are heeded meanwhile (remove_events).
+ * can be read. Discards by plain madvise() are heeded meanwhile, and faults on
+ * pages that are settled are answered.
  * Returns false if the fault thread is to quit, or userfaultfd failed.
  */
 bool postcopy_pause_fault_thread(MigrationIncomingState *mis, int event_fd);

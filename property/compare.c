@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The property eager=model, and what lazy loads have of it: guest RAM against the model's reading of the file,
- * page for page, and everything around it against what it was before. Answers
- * to docs/mapped-ram-format.md, section 9 (G1 to G3) and rule R6a.
+ * The property eager=model, and what lazy loads have of it: guest RAM against
+ * the model's reading of the file, page for page, and everything around it
+ * against what it was before. Answers to docs/mapped-ram-format.md, section 9
+ * (G1 to G3) and rule R6a.
  */
 #include "property/context.h"
 

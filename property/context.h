@@ -20,6 +20,9 @@ typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
 void fault_map_free(FaultMap *map);
 
+typedef struct PostcopyRun PostcopyRun;
+void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -33,6 +36,8 @@ struct PropertyContext {
     PropertyId ram_property;  /* what check_ram() says is broken: eager=model, lazy=eager, ... */
     bool lazy_missing;        /* lazy loads cannot be had here, and that was said */
     LazyRun *lazy;            /* NULL: not needed so far */
+    PostcopyRun *postcopy;    /* NULL: not needed so far */
+    bool postcopy_missing;    /* it cannot be had here, and that was said */
     const Findings *findings; /* borrowed; NULL: none */
     FindingMode finding_mode;
 };

@@ -605,6 +605,7 @@ static bool read_finding(GKeyFile *file, const char *folder, const char *subject
     finding->snapshot = path_of(file, "snapshot", folder);
     finding->input = path_of(file, "input", folder);
     finding->repeat = g_key_file_get_string(file, "reproducer", "repeat", NULL);
+    finding->dirty_ram = g_key_file_get_boolean(file, "reproducer", "dirty-ram", NULL);
     if (!finding->snapshot && !finding->input) {
         return wrong_value(error, "reproducer", "snapshot", NULL, "a file in the same folder");
     }

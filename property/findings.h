@@ -59,6 +59,7 @@ typedef struct Finding {
     char *input;            /* path of the reproducer as a fuzz input, or NULL */
     char *repeat;           /* "OFFSET HEX COUNT": put over the snapshot's bytes; or NULL */
     Guest guest;            /* who reads the snapshot */
+    bool dirty_ram;         /* guest RAM is not zero before the load */
     FindingRepair *repairs; /* n_repairs of them, done in this order */
     unsigned n_repairs;
 } Finding;

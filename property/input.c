@@ -12,10 +12,9 @@ static const char *const machine_names[] = {
 };
 
 static const char *const kind_names[] = {
-    [INPUT_HEADER] = "header",       [INPUT_STREAM] = "stream",
-    [INPUT_LAYOUT] = "layout",       [INPUT_ROUND_TRIP] = "round-trip",
-    [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
-    [INPUT_LAZY] = "lazy",
+    [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",       [INPUT_LAYOUT] = "layout",
+    [INPUT_ROUND_TRIP] = "round-trip", [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
+    [INPUT_POSTCOPY] = "postcopy",     [INPUT_LAZY] = "lazy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -214,6 +213,7 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
         break;
     case INPUT_FAULT_MAP:
     case INPUT_SETUP:
+    case INPUT_POSTCOPY:
         break;
     default:
         return false;

@@ -11,6 +11,7 @@
  *            INPUT_LAZY_STREAM as stream
  *   fault-map    property/fault-map.h
  *   setup        property/setup.h
+ *   postcopy     property/postcopy-script.h
  *
  * "sparse file" is the serial form of model/sparse-file.h. What is cut off
  * reads as zeroes; a header of another version or kind is no input at all.
@@ -35,6 +36,7 @@ typedef enum InputKind {
     INPUT_FAULT_MAP = 5,
     INPUT_LAZY = 6,
     INPUT_SETUP = 7,
+    INPUT_POSTCOPY = 8,
 } InputKind;
 
 enum {

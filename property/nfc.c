@@ -362,11 +362,21 @@ static bool compare_loads(NfcPair *pair, const LoadCase *c, SubjectStages stages
     return compare(pair, c->guest, error);
 }
 
+/* Threads read in another order each time, and end for another reason. */
+static bool begin_single_threaded(PropertyContext *context, const uint8_t *data, size_t size,
+                                  LoadCase *c)
+{
+    bool begun = begin_input(context, data, size, c);
+
+    c->axes = (SubjectAxes){ .multifd_channels = 0 };
+    return begun;
+}
+
 bool property_no_functional_change(NfcPair *pair, const uint8_t *data, size_t size, GError **error)
 {
     LoadCase c;
 
-    return !begin_input(pair->base.context, data, size, &c) ||
+    return !begin_single_threaded(pair->base.context, data, size, &c) ||
            (compare_loads(pair, &c, SUBJECT_WHOLE, error) &&
             (!c.split || compare_loads(pair, &c, SUBJECT_SPLIT, error)));
 }
@@ -403,7 +413,7 @@ char *nfc_record(NfcPair *pair, bool series, const uint8_t *data, size_t size, G
     NfcSide *side = series ? &pair->series : &pair->base;
     LoadCase c;
 
-    if (!begin_input(side->context, data, size, &c)) {
+    if (!begin_single_threaded(side->context, data, size, &c)) {
         return g_strdup("is not asked: this is no input that loads a file, or it is too large\n");
     }
     if (!record_load(side, &c, SUBJECT_WHOLE, error)) {

@@ -5,6 +5,7 @@
  */
 #include "property/context.h"
 #include "property/fault-map.h"
+#include "property/postcopy-script.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -20,6 +21,8 @@ static const char *const id_names[] = {
     [PROPERTY_SPLIT_WHOLE] = "split=whole",
     [PROPERTY_ROUND_TRIP] = "round-trip",
     [PROPERTY_MAPS] = "maps",
+    [PROPERTY_POSTCOPY] = "postcopy",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
@@ -35,6 +38,7 @@ static const Property properties[] = {
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
     { "lazy", INPUT_LAZY, property_lazy, NULL },
+    { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
 };
 
 G_DEFINE_QUARK(pagewise - property - error, property_error)
@@ -76,6 +80,7 @@ void property_context_free(PropertyContext *context)
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
     fault_map_free(context->fault_map);
+    postcopy_context_free(context->postcopy);
     g_free(context);
 }
 
@@ -162,7 +167,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
     FindingLoad load = {
         .file = context->file,
         .guest = &context->guest,
-        .mode = context->finding_mode,
+        .mode = c->axes.multifd_channels ? FINDING_MODE_MULTIFD : context->finding_mode,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,

@@ -23,6 +23,8 @@ typedef enum PropertyId {
     PROPERTY_SPLIT_WHOLE,          /* split=whole: two stages do what one does */
     PROPERTY_ROUND_TRIP,           /* round-trip: save then load is the identity */
     PROPERTY_MAPS,                 /* maps: an address leads to its page, bits and file offset */
+    PROPERTY_POSTCOPY,             /* postcopy: nothing lost or twice, asked for as it has to be */
+    PROPERTY_NO_SILENT_ZERO,       /* no zeroes and no endless sleep in place of data */
     PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
     PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
@@ -54,6 +56,7 @@ typedef struct PropertyStats {
     uint64_t lazy;        /* loads that were begun lazily */
     uint64_t faults;      /* that these served */
     uint64_t failed;      /* of these, loads that failed later than in the header stage */
+    uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
     uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
 } PropertyStats;
@@ -99,6 +102,9 @@ bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t s
 bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 /* Where a fault would be served from: addresses against the model. */
 bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
+
+/* Pages from a source, over channels that may break (docs/postcopy-wire.md). */
+bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 
 typedef struct Property {
     const char *name; /* of the fuzz target without "fuzz-" */

@@ -23,12 +23,12 @@ static char *crash_kind(int status)
 static const char *property_kind(const QemuSubject *subject, const GError *broken)
 {
     if (broken->code == PROPERTY_EAGER_MODEL) {
-        return "wrong RAM";
+        return FAILURE_WRONG_RAM;
     }
     if (broken->code != PROPERTY_AGREES) {
         return property_id_name(broken->code);
     }
-    return qemu_subject_outcome(subject) == QEMU_LOAD_COMPLETED ? "accepted, must be refused"
+    return qemu_subject_outcome(subject) == QEMU_LOAD_COMPLETED ? FAILURE_ACCEPTED
                                                                 : "refused, must be accepted";
 }
 

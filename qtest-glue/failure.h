@@ -9,6 +9,11 @@
 #include "model/judge.h"
 #include "qtest-glue/qemu-subject.h"
 
+/* "completed", with RAM that is not what the file says. */
+#define FAILURE_WRONG_RAM "wrong RAM"
+/* "completed", of a file that must be refused. */
+#define FAILURE_ACCEPTED "accepted, must be refused"
+
 /**
  * failure_kind:
  * @subject: that has just loaded

@@ -6,6 +6,7 @@
 #ifndef PAGEWISE_QTEST_GLUE_QEMU_CASE_H
 #define PAGEWISE_QTEST_GLUE_QEMU_CASE_H
 
+#include "property/findings.h"
 #include "property/property.h"
 #include "qtest-glue/failure.h"
 
@@ -14,13 +15,16 @@ typedef struct QemuCase {
     QemuSubjectConfig config;
     QemuSubject *subject;
     PropertyContext *context;
+    const Findings *findings; /* borrowed */
 } QemuCase;
 
 /**
  * qemu_case_new:
  * @config: see qemu_subject_new(), also for @binary and @error
+ * @findings: repaired out of every input; borrowed; NULL: none
  */
-QemuCase *qemu_case_new(const QemuBinary *binary, const QemuSubjectConfig *config, GError **error);
+QemuCase *qemu_case_new(const QemuBinary *binary, const QemuSubjectConfig *config,
+                        const Findings *findings, GError **error);
 void qemu_case_free(QemuCase *c);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QemuCase, qemu_case_free)
 
@@ -47,6 +51,15 @@ char *qemu_case_rules(QemuCase *c, const uint8_t *data, size_t size);
  * NULL if it was not generated. Free with g_free().
  */
 char *qemu_case_text(QemuCase *c, const uint8_t *data, size_t size);
+
+/**
+ * qemu_findings_read:
+ * @folder: corpus/findings; NULL: none are known
+ *
+ * Returns: what is registered for this QEMU's version, or NULL with an error.
+ * Free with findings_free().
+ */
+Findings *qemu_findings_read(const QemuBinary *binary, const char *folder, GError **error);
 
 /**
  * qemu_case_mode: "plain", "multifd 2", ..., and the machine if it is not

@@ -2,7 +2,8 @@
 /*
  * Fuzzes a real QEMU from outside:
  *
- *     qemu-fuzz [--seconds N] [--jobs N] [--seed N] [--folder DIR] [--program PATH]
+ *     qemu-fuzz [--seconds N] [--jobs N] [--seed N] [--folder DIR] [--findings DIR]
+ *               [--program PATH]
  *
  * Inputs of kind layout are drawn at random: there is no coverage to go by, so
  * the generator's rules and the mutator's boundary values do the work. Each is
@@ -14,6 +15,8 @@
  *     DIR/NAME/snapshot.txt  the same file as text
  *     DIR/NAME/report        what happened, and the command that shows it again
  *
+ * --findings: the registry, corpus/findings: what is known is repaired out of
+ * every input, so that what is not known is met. Without it nothing is known.
  * --program: the path of qemu-replay in that command. Which QEMU: see
  * qtest-glue/qemu-binary.h. Exit status: 0, 1 if there was a finding or
  * nothing could be run, 77 without a QEMU of 9.0 or newer.
@@ -56,6 +59,7 @@ typedef struct Options {
     int jobs;
     int seed;
     char *folder;
+    char *findings;
     char *program;
 } Options;
 
@@ -75,6 +79,7 @@ typedef struct Kind {
 typedef struct Fuzz {
     const Options *options;
     const QemuBinary *binary;
+    const Findings *known;
     gint64 start;
     int inputs;        /* atomic: drawn so far */
     GMutex lock;       /* of what follows */
@@ -219,7 +224,7 @@ static char *try_fresh(const Fuzz *fuzz, const QemuCase *c, const GByteArray *in
 
     config.fresh = true;
     config.limits = LOAD_LIMITS_DEFAULT;
-    fresh = qemu_case_new(fuzz->binary, &config, &error);
+    fresh = qemu_case_new(fuzz->binary, &config, fuzz->known, &error);
     if (!fresh || !qemu_case_run(fresh, input->data, input->len, &found, &broken, &error)) {
         return g_strdup(error->message);
     }
@@ -251,8 +256,11 @@ static char *file_name(const char *kind, const char *rules)
 
 static char *replay_command(const Fuzz *fuzz, const QemuCase *c, const char *path)
 {
-    return g_strdup_printf("%s --machine %s --channels %u %s", fuzz->options->program,
-                           c->config.machine->name, c->config.transfer.channels, path);
+    const char *findings = fuzz->options->findings;
+
+    return g_strdup_printf("%s --machine %s --channels %u%s%s %s", fuzz->options->program,
+                           c->config.machine->name, c->config.transfer.channels,
+                           findings ? " --findings " : "", findings ? findings : "", path);
 }
 
 /* Stores a finding; returns the path of its input. Free with g_free(). */
@@ -404,7 +412,7 @@ static bool ensure_case(Job *job, unsigned way, GError **error)
     };
 
     if (!job->cases[way]) {
-        job->cases[way] = qemu_case_new(job->fuzz->binary, &config, error);
+        job->cases[way] = qemu_case_new(job->fuzz->binary, &config, job->fuzz->known, error);
     }
     return job->cases[way] != NULL;
 }
@@ -497,9 +505,8 @@ static void print_table(const Fuzz *fuzz)
 {
     double seconds = elapsed(fuzz);
 
-    printf(
-        "\n| way of loading, and kind | first after s | at input | times | rules | fresh QEMU | input |\n"
-        "|---|---|---|---|---|---|---|\n");
+    printf("\n| way of loading, and kind | first after s | at input | times | rules | "
+           "fresh QEMU | input |\n|---|---|---|---|---|---|---|\n");
     for (unsigned i = 0; i < fuzz->kinds->len; i++) {
         const Kind *kind = fuzz->kinds->pdata[i];
 
@@ -514,11 +521,12 @@ static void print_table(const Fuzz *fuzz)
            fuzz->inputs / seconds, fuzz->accepted, fuzz->refused, fuzz->kinds->len, fuzz->findings);
 }
 
-static int fuzz_binary(const Options *options, const QemuBinary *binary)
+static int fuzz_binary(const Options *options, const QemuBinary *binary, const Findings *known)
 {
     Fuzz fuzz = {
         .options = options,
         .binary = binary,
+        .known = known,
         .start = g_get_monotonic_time(),
         .seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
         .kinds = g_ptr_array_new_with_free_func(kind_free),
@@ -546,6 +554,8 @@ static bool parse_options(int *argc, char ***argv, Options *options)
         { "jobs", 0, 0, G_OPTION_ARG_INT, &options->jobs, "threads, each with QEMUs (cores)", "N" },
         { "seed", 0, 0, G_OPTION_ARG_INT, &options->seed, "of the random inputs (1)", "N" },
         { "folder", 0, 0, G_OPTION_ARG_FILENAME, &options->folder, "for findings", "DIR" },
+        { "findings", 0, 0, G_OPTION_ARG_FILENAME, &options->findings,
+          "registry of what is known (none)", "DIR" },
         { "program", 0, 0, G_OPTION_ARG_FILENAME, &options->program, "path of qemu-replay",
           "PATH" },
         G_OPTION_ENTRY_NULL,
@@ -568,6 +578,7 @@ static bool parse_options(int *argc, char ***argv, Options *options)
 static void options_clear(Options *options)
 {
     g_free(options->folder);
+    g_free(options->findings);
     g_free(options->program);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
@@ -580,6 +591,7 @@ int main(int argc, char **argv)
         .seed = 1,
     };
     g_autoptr(QemuBinary) binary = NULL;
+    g_autoptr(Findings) known = NULL;
     g_autoptr(GError) error = NULL;
 
     if (!parse_options(&argc, &argv, &options)) {
@@ -590,5 +602,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
         return EXIT_NO_QEMU;
     }
-    return fuzz_binary(&options, binary);
+    known = qemu_findings_read(binary, options.findings, &error);
+    if (!known) {
+        fprintf(stderr, "qemu-fuzz: %s\n", error->message);
+        return 1;
+    }
+    return fuzz_binary(&options, binary, known);
 }

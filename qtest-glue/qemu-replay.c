@@ -4,8 +4,10 @@
  * says what became of them:
  *
  *     qemu-replay [--machine NAME] [--mib N] [--channels N] [--direct-io] [--lazy]
- *                 [--fork-server] FILE...
+ *                 [--fork-server] [--findings DIR] FILE...
+ *     qemu-replay --probe
  *
+ * --probe: what this QEMU can do, as a table.
  * FILE is a fuzz input (property/input.h) or a snapshot; RAM is compared with
  * the model, as in every other test. Of a crash, gdb shows where, if there is
  * one. Exit status: 0, 1 if a property is broken or something cannot be run, 77
@@ -13,6 +15,7 @@
  */
 #include "qtest-glue/backtrace.h"
 #include "qtest-glue/qemu-case.h"
+#include "qtest-glue/qemu-probe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,8 @@ typedef struct Options {
     gboolean direct_io;
     gboolean lazy;
     gboolean fork_server;
+    gboolean probe;
+    char *findings;
     char **files;
 } Options;
 
@@ -98,10 +103,10 @@ static bool replay(const QemuBinary *binary, QemuCase *c, const char *path)
     return !kind;
 }
 
-static int replay_all(const Options *options, const QemuBinary *binary)
+static int replay_all(const Options *options, const QemuBinary *binary, const Findings *known)
 {
     const QemuSubjectConfig config = {
-        .machine = qemu_machine_find(options->machine),
+        .machine = qemu_machine_find(options->machine ? options->machine : "none"),
         .mib = options->mib,
         .transfer = { .channels = options->channels,
                       .direct_io = options->direct_io,
@@ -117,7 +122,7 @@ static int replay_all(const Options *options, const QemuBinary *binary)
         fprintf(stderr, "qemu-replay: there is no machine '%s' here\n", options->machine);
         return 1;
     }
-    c = qemu_case_new(binary, &config, &error);
+    c = qemu_case_new(binary, &config, known, &error);
     if (!c) {
         fprintf(stderr, "qemu-replay: %s\n", error->message);
         return 1;
@@ -139,6 +144,9 @@ static bool parse_options(int *argc, char ***argv, Options *options)
         { "lazy", 0, 0, G_OPTION_ARG_NONE, &options->lazy, "fast snapshot load", NULL },
         { "fork-server", 0, 0, G_OPTION_ARG_NONE, &options->fork_server,
           "one QEMU, a child for each file", NULL },
+        { "findings", 0, 0, G_OPTION_ARG_FILENAME, &options->findings,
+          "registry of what is repaired first (none)", "DIR" },
+        { "probe", 0, 0, G_OPTION_ARG_NONE, &options->probe, "print what this QEMU can do", NULL },
         { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options->files, NULL, "FILE..." },
         G_OPTION_ENTRY_NULL,
     };
@@ -147,7 +155,8 @@ static bool parse_options(int *argc, char ***argv, Options *options)
 
     g_option_context_set_summary(context, "Loads fuzz inputs and snapshots in a real QEMU.");
     g_option_context_add_main_entries(context, entries, NULL);
-    if (!g_option_context_parse(context, argc, argv, &error) || !options->files) {
+    if (!g_option_context_parse(context, argc, argv, &error) ||
+        (!options->files && !options->probe)) {
         fprintf(stderr, "qemu-replay: %s\n", error ? error->message : "which file?");
         return false;
     }
@@ -157,14 +166,16 @@ static bool parse_options(int *argc, char ***argv, Options *options)
 static void options_clear(Options *options)
 {
     g_free(options->machine);
+    g_free(options->findings);
     g_strfreev(options->files);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
 
 int main(int argc, char **argv)
 {
-    g_auto(Options) options = { .machine = g_strdup("none"), .mib = 1 };
+    g_auto(Options) options = { .mib = 1 };
     g_autoptr(QemuBinary) binary = NULL;
+    g_autoptr(Findings) known = NULL;
     g_autoptr(GError) error = NULL;
 
     if (!parse_options(&argc, &argv, &options)) {
@@ -175,5 +186,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
         return EXIT_NO_QEMU;
     }
-    return replay_all(&options, binary);
+    if (options.probe && !qemu_probe_print(binary, &error)) {
+        fprintf(stderr, "qemu-replay: %s\n", error->message);
+        return 1;
+    }
+    known = qemu_findings_read(binary, options.findings, &error);
+    if (!known) {
+        fprintf(stderr, "qemu-replay: %s\n", error->message);
+        return 1;
+    }
+    return options.files ? replay_all(&options, binary, known) : 0;
 }

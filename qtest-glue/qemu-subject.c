@@ -207,6 +207,11 @@ int qemu_subject_status(const QemuSubject *self)
     return self->status;
 }
 
+const QemuGuest *qemu_subject_guest(const QemuSubject *self)
+{
+    return self->guest;
+}
+
 int qemu_subject_file(const QemuSubject *self)
 {
     return self->server ? fork_server_file(self->server) : self->file;

@@ -42,6 +42,9 @@ QemuLoadOutcome qemu_subject_outcome(const QemuSubject *subject);
 /* The status with which QEMU ended, as of waitpid(); 0 if it did not. */
 int qemu_subject_status(const QemuSubject *subject);
 
+/* The guest, its RAM as the last load left it until the next one; borrowed. */
+const QemuGuest *qemu_subject_guest(const QemuSubject *subject);
+
 /* The last file that was loaded; borrowed. */
 int qemu_subject_file(const QemuSubject *subject);
 

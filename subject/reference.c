@@ -149,6 +149,7 @@ const Subject *subject_reference(void)
         .map_faults = reference_map_faults,
         .errors_name_rules = true,
         .lazy = &reference_lazy,
+        .postcopy = &reference_postcopy,
     };
 
     return &reference;

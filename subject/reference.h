@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the parts of the subject "reference" share: reference.c loads eagerly
- * and saves, reference-lazy.c loads lazily, reference-fault.c maps faults; and
- * how loaders that are wrong on purpose are made of it (unit/broken-lazy.c).
- * Nobody else includes it.
+ * and saves, reference-lazy.c loads lazily, reference-fault.c maps faults,
+ * reference-postcopy.c loads over a network; and how loaders that are wrong on
+ * purpose are made of it (unit/broken-lazy.c). Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
 
 #include "loader/mapped-ram.h"
 #include "subject/lazy.h"
+#include "subject/postcopy.h"
 
 extern const SubjectLazy reference_lazy;
+extern const SubjectPostcopy reference_postcopy;
 
 SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *blocks,
                                    SubjectMapping *faults, unsigned n);

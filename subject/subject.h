@@ -118,6 +118,9 @@ typedef struct SubjectMapping {
 /* Lazy loading, subject/lazy.h. */
 typedef struct SubjectLazy SubjectLazy;
 
+/* Network postcopy, subject/postcopy.h. */
+typedef struct SubjectPostcopy SubjectPostcopy;
+
 struct Subject {
     const char *name; /* "reference", "qemu-tree", ... */
     /* Of what is under test, "10.0.13"; NULL: this project's own. */
@@ -171,6 +174,8 @@ struct Subject {
     bool is_process;
 
     const SubjectLazy *lazy; /* NULL: it loads eagerly alone */
+
+    const SubjectPostcopy *postcopy; /* NULL: it takes no pages from a source */
 };
 
 /* This project's own loader, loader/. */

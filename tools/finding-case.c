@@ -9,6 +9,9 @@
  *     finding-case compare REGISTRY ID (DUMP USED)...
  *         of each block, in order: max_length bytes, and used_length as it is now
  *     finding-case repair REGISTRY ID FILE    the repaired file; prints the repairs
+ *     finding-case match REGISTRY OUTCOME INPUT
+ *         the ids of the findings that a fuzz input (of a file) triggers and that
+ *         were seen to end so
  *
  * Exit status: 0; 3: compare: RAM is not what the model says, or the file had
  * to be refused; else: trouble.
@@ -103,7 +106,8 @@ static int run_input(Case *c, char **arguments, GError **error)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
 
-    if (!input_encode_stream(&c->guest, c->file, 0, bytes)) {
+    if (!input_encode_stream(&c->guest, c->file, c->finding->dirty_ram ? INPUT_DIRTY_RAM : 0,
+                             bytes)) {
         g_set_error_literal(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT,
                             "the guest cannot be said in an input of kind stream");
         return STATUS_TROUBLE;
@@ -215,6 +219,46 @@ static int run_compare(Case *c, char **arguments, GError **error)
     return STATUS_OK;
 }
 
+static int print_matches(const Findings *findings, const FindingLoad *load, FindingOutcome outcome)
+{
+    for (unsigned i = 0; i < findings_count(findings); i++) {
+        const Finding *finding = findings_get(findings, i);
+
+        if ((finding->outcomes >> outcome & 1) && finding_is_triggered(finding, load)) {
+            printf("%s\n", finding->id);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int run_match(const char *registry, const char *outcome_name, const char *path,
+                     GError **error)
+{
+    g_autoptr(Findings) findings = findings_read(registry, NULL, NULL, error);
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    FindingOutcome outcome = finding_outcome_by_name(outcome_name);
+    g_autofree char *data = NULL;
+    size_t size;
+    Input input;
+    Guest guest;
+    FindingLoad load = { .file = file, .guest = &guest, .mode = FINDING_MODE_PLAIN };
+
+    if (!findings || !g_file_get_contents(path, &data, &size, error)) {
+        return STATUS_TROUBLE;
+    }
+    if (outcome == FINDING_OUTCOME__MAX || !input_decode((const uint8_t *)data, size, &input)) {
+        g_set_error(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT,
+                    "%s is no outcome, or %s no input", outcome_name, path);
+        return STATUS_TROUBLE;
+    }
+    input_make_file(&input, snapshot, file, &guest, NULL);
+    load.one_block = input.kind == INPUT_HEADER;
+    load.header_offset = input.header_offset;
+    load.used_length = input.used_length;
+    return print_matches(findings, &load, outcome);
+}
+
 static const struct {
     const char *name;
     int (*run)(Case *c, char **arguments, GError **error);
@@ -229,6 +273,14 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
 
+    if (argc == 5 && strcmp(argv[1], "match") == 0) {
+        int status = run_match(argv[2], argv[3], argv[4], &error);
+
+        if (error) {
+            fprintf(stderr, "finding-case: %s\n", error->message);
+        }
+        return status;
+    }
     for (unsigned i = 0; argc >= 5 && i < G_N_ELEMENTS(commands); i++) {
         g_auto(Case) c = { .findings = NULL };
         int status = STATUS_TROUBLE;
@@ -244,6 +296,7 @@ int main(int argc, char **argv)
         }
         return status;
     }
-    fprintf(stderr, "Usage: finding-case make|input|compare|repair REGISTRY ID FILE...\n");
+    fprintf(stderr,
+            "Usage: finding-case make|input|compare|repair|match REGISTRY ID|OUTCOME FILE...\n");
     return STATUS_TROUBLE;
 }

@@ -3,8 +3,6 @@
 #define _GNU_SOURCE /* memfd_create(), MAP_HUGETLB */
 #include "unit/lazy-support.h"
 
-#include "unit/support.h"
-
 #include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -17,20 +15,6 @@
 #define HUGE_PAGE 0x200000
 #define BEFORE 0x5c  /* in each byte of RAM before a load, if not zero */
 #define GARBAGE 0xee /* in the file where the bit is clear: must never be seen */
-#define BOUND_SECONDS 60
-
-void require_uffd(void)
-{
-    g_autoptr(GError) error = NULL;
-    Uffd uffd = { .fd = -1 };
-    bool available = uffd_open(uffd_ops_real(), 0, 0, &uffd, &error);
-
-    if (available) {
-        close(uffd.fd);
-    }
-    pagewise_skip_unless(available, "uffd", available ? "" : error->message,
-                         "see the list in the reason");
-}
 
 static unsigned count_entries(const char *folder)
 {
@@ -545,29 +529,4 @@ bool toucher_is_done(Toucher *toucher)
 void toucher_join(Toucher *toucher)
 {
     pthread_join(toucher->thread, NULL);
-}
-
-static void *do_nothing(void *opaque)
-{
-    return opaque;
-}
-
-static int run_body(void *opaque)
-{
-    bool (**body)(void) = opaque;
-    pthread_t first;
-
-    /* With the first thread ThreadSanitizer starts one of its own. */
-    g_assert(pthread_create(&first, NULL, do_nothing, NULL) == 0);
-    pthread_join(first, NULL);
-    return (*body)() ? 0 : 1;
-}
-
-void run_bounded(bool (*body)(void))
-{
-    ChildEnd end = pagewise_run_in_child(run_body, &body, BOUND_SECONDS);
-
-    assert_false(end.timed_out);
-    assert_int_equal(end.signal, 0);
-    assert_int_equal(end.exit_status, 0);
 }

@@ -10,24 +10,13 @@
 #define PAGEWISE_UNIT_LAZY_SUPPORT_H
 
 #include "loader/snapshot-load.h"
+#include "unit/bounded.h"
 #include "unit/loader-support.h"
 
 #include <stdio.h>
 
 /* Where a page begins, bytes. */
 #define AT(page) ((uint64_t)(page)*TEST_PAGE)
-
-/* Returns false, with a message, from a check that returns bool. */
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);              \
-            return false;                                                                          \
-        }                                                                                          \
-    } while (0)
-
-/* Skips the test, loudly, where there is no userfaultfd. */
-void require_uffd(void);
 
 /* What this process has of what may leak. */
 typedef struct Resources {
@@ -180,8 +169,5 @@ void toucher_start(Toucher *toucher);
 void toucher_wait_asleep(Toucher *toucher);
 bool toucher_is_done(Toucher *toucher);
 void toucher_join(Toucher *toucher);
-
-/* In a child with SIGKILL after 60 s; fails the cmocka test if it returns false. */
-void run_bounded(bool (*body)(void));
 
 #endif

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 pagewise_unit_test(test-page-stream DEPENDS loader)
-pagewise_unit_test(test-postcopy-net SOURCES postcopy-source.c lazy-support.c loader-support.c
+pagewise_unit_test(test-postcopy-net SOURCES bounded.c postcopy-source.c lazy-support.c loader-support.c
                    DEPENDS loader LABELS uffd TIMEOUT 300)
+pagewise_unit_test(test-postcopy-property SOURCES bounded.c DEPENDS fuzz-support property LABELS uffd TIMEOUT 300)
 # Two threads make errors at once, in GLib, whose locks ThreadSanitizer does not see.
-set_property(TEST test-postcopy-net APPEND PROPERTY ENVIRONMENT
-             "TSAN_OPTIONS=atexit_sleep_ms=0:ignore_noninstrumented_modules=1")
+set_property(TEST test-postcopy-net test-postcopy-property APPEND PROPERTY
+             ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0:ignore_noninstrumented_modules=1")

@@ -3,12 +3,15 @@
  * What cmocka programs with a real QEMU have in common: see qemu-test.h.
  */
 #include "unit/qemu-test.h"
+#include "qtest-glue/qemu-probe.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 QemuBinary *require_qemu(void)
 {
@@ -21,6 +24,37 @@ QemuBinary *require_qemu(void)
     g_clear_error(&error);
     pagewise_skip_unless(binary, "qemu", reason, QEMU_BINARY_REMEDY);
     return binary;
+}
+
+QemuBinary *require_fast_snapshot_load(void)
+{
+    g_autoptr(GError) error = NULL;
+    QemuBinary *binary = require_qemu();
+    bool available = qemu_probe_lazy(binary, &error);
+    char reason[512];
+
+    g_strlcpy(reason, error ? error->message : "", sizeof(reason));
+    g_strdelimit(reason, "\n", ' ');
+    g_clear_error(&error);
+    if (!available) {
+        g_clear_pointer(&binary, qemu_binary_free);
+    }
+    pagewise_skip_unless(available, "fast-load", reason,
+                         "name a QEMU newer than 11.1 in QTEST_QEMU_BINARY");
+    return binary;
+}
+
+void require_kvm(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    char reason[256];
+
+    g_snprintf(reason, sizeof(reason), "/dev/kvm: %s", g_strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+    }
+    pagewise_skip_unless(fd >= 0, "kvm", reason,
+                         "run on a host with KVM, as a user that may open /dev/kvm");
 }
 
 char *tmpdir_enter(void)

@@ -15,6 +15,12 @@
  */
 QemuBinary *require_qemu(void);
 
+/* The same for a test of fast snapshot load, where the QEMU has it (feature "fast-load"). */
+QemuBinary *require_fast_snapshot_load(void);
+
+/* Skips the running test where /dev/kvm does not work (feature "kvm"). */
+void require_kvm(void);
+
 /*
  * A fresh folder for all temporary files of this program, named in TMPDIR from
  * now on. To be called before the first of them is made. NULL: see stderr.

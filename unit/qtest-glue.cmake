@@ -19,6 +19,30 @@ pagewise_unit_test(test-fork-server
   SOURCES qemu-test.c
   DEPENDS qtest-glue property
   LABELS qemu
-  TIMEOUT 240)
+  TIMEOUT 900)
 target_compile_definitions(test-fork-server PRIVATE
   PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")
+pagewise_unit_test(test-equivalence
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue
+  LABELS qemu
+  TIMEOUT 900)
+
+# The guest that runs: 64 KiB of firmware, assembled here.
+find_program(PAGEWISE_AS as REQUIRED)
+find_program(PAGEWISE_LD NAMES ld.bfd ld REQUIRED)
+mark_as_advanced(PAGEWISE_AS PAGEWISE_LD)
+set(counter_guest ${CMAKE_CURRENT_BINARY_DIR}/counter-guest.bin)
+add_custom_command(OUTPUT ${counter_guest}
+  COMMAND ${PAGEWISE_AS} --32 -o ${counter_guest}.o ${CMAKE_CURRENT_SOURCE_DIR}/counter-guest.s
+  COMMAND ${PAGEWISE_LD} -m elf_i386 -Ttext=0 -e start --oformat=binary -o ${counter_guest}
+          ${counter_guest}.o
+  DEPENDS counter-guest.s VERBATIM)
+add_custom_target(counter-guest DEPENDS ${counter_guest})
+pagewise_unit_test(test-running-guest
+  SOURCES qemu-test.c
+  DEPENDS qtest-glue
+  LABELS qemu
+  TIMEOUT 300)
+target_compile_definitions(test-running-guest PRIVATE PAGEWISE_COUNTER_GUEST="${counter_guest}")
+add_dependencies(test-running-guest counter-guest)

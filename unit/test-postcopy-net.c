@@ -37,6 +37,7 @@ typedef struct Net {
     unsigned breaks;
     char reason[512]; /* of the last one */
     unsigned passed[LAZY_N_POINTS];
+    bool hold; /* the fault thread, at its next fault */
     Resources before;
 } Net;
 
@@ -61,6 +62,17 @@ static void note_point(void *opaque, LazyPoint point, LazyThread thread, RAMBloc
     (void)page;
     pthread_mutex_lock(&net->lock);
     net->passed[point]++;
+    pthread_cond_broadcast(&net->changed);
+    while (point == LAZY_POINT_FAULT && net->hold) {
+        pthread_cond_wait(&net->changed, &net->lock);
+    }
+    pthread_mutex_unlock(&net->lock);
+}
+
+static void hold_fault_thread(Net *net, bool hold)
+{
+    pthread_mutex_lock(&net->lock);
+    net->hold = hold;
     pthread_cond_broadcast(&net->changed);
     pthread_mutex_unlock(&net->lock);
 }
@@ -980,6 +992,63 @@ static bool discard_while_paused(void)
     return net_destroy(&net);
 }
 
+/*
+ * Two faults are read at once, and the first has to wait for a new channel.
+ * The second is on a page that was discarded: it needs none.
+ */
+static bool discarded_behind_a_pause(bool before)
+{
+    Net net;
+    Touch first, missing, discarded;
+
+    net_init(&net);
+    net.source.push_after = UINT32_MAX;
+    net.source.silent = true;
+    CHECK(net_start(&net));
+    hold_fault_thread(&net, true);
+    touch_start(&first, net.blocks[0].host + AT(1));
+    wait_for_point(&net, LAZY_POINT_FAULT, 1);
+    /* Nothing to ask for: the fault thread will go on to read the next two. */
+    CHECK(postcopy_discard_range(&net.mis, &net.blocks[0], AT(1), AT(1), NULL));
+    CHECK(!before || postcopy_discard_range(&net.mis, &net.blocks[0], AT(3), AT(1), NULL));
+    CHECK(source_break(&net.source));
+    wait_for_break(&net, 1);
+    touch_start(&missing, net.blocks[0].host + AT(2));
+    toucher_wait_asleep(&missing.toucher);
+    touch_start(&discarded, net.blocks[0].host + AT(3));
+    toucher_wait_asleep(&discarded.toucher);
+    hold_fault_thread(&net, false);
+    wait_for_point(&net, LAZY_POINT_PAUSED, 1);
+    CHECK(before || postcopy_discard_range(&net.mis, &net.blocks[0], AT(3), AT(1), NULL));
+    toucher_join(&first.toucher);
+    toucher_join(&discarded.toucher);
+    CHECK(discarded.toucher.signal == 0 && discarded.toucher.value == 0);
+    CHECK(!toucher_is_done(&missing.toucher));
+    postcopy_net_cancel(net.net);
+    toucher_join(&missing.toucher);
+    CHECK(missing.toucher.signal == SIGBUS);
+    CHECK(ends_with(&net, "cancelled"));
+    return net_destroy(&net);
+}
+
+static bool discarded_before_a_pause(void)
+{
+    return discarded_behind_a_pause(true);
+}
+
+static bool discarded_in_a_pause(void)
+{
+    return discarded_behind_a_pause(false);
+}
+
+static void test_discarded_pages_need_no_channel(void **state)
+{
+    (void)state;
+    require_uffd();
+    run_bounded(discarded_before_a_pause);
+    run_bounded(discarded_in_a_pause);
+}
+
 /* The kernel holds the caller of madvise() until its event was read: by whom, in a pause? */
 static void test_discard_in_a_pause(void **state)
 {
@@ -1460,6 +1529,7 @@ int main(void)
         cmocka_unit_test(test_a_page_that_never_comes),
         cmocka_unit_test(test_a_page_that_comes_twice),
         cmocka_unit_test(test_discarded_pages_stay_zero),
+        cmocka_unit_test(test_discarded_pages_need_no_channel),
         cmocka_unit_test(test_discard_in_a_pause),
         cmocka_unit_test(test_commands_are_answered),
         cmocka_unit_test(test_garbage_breaks_the_channel),

@@ -296,6 +296,43 @@ static void test_child_ends(void **state)
     assert_error(&error, QEMU_ERROR, QEMU_ERROR_START, "pagewise-no-such-program");
 }
 
+/* Looks after the program as after a load; returns which limit it passed. */
+static QemuLoadOutcome overrun(const char *const *argv, const LoadLimits *limits)
+{
+    const ProcessCost nothing = { 0 };
+    gint64 deadline = deadline_after(limits->wall_ms);
+    QemuLoadOutcome outcome = QEMU_LOAD_COMPLETED;
+    g_autoptr(GError) error = NULL;
+    Child child;
+
+    assert_true(child_spawn(&child, argv, STDERR_FILENO, &error));
+    while (outcome == QEMU_LOAD_COMPLETED) {
+        g_usleep(1000);
+        outcome =
+            qemu_check_limits(child.pid, &nothing, limits, deadline_left(deadline) == 0, &error);
+    }
+    child_clear(&child);
+    assert_true(g_error_matches(error, QEMU_ERROR, QEMU_ERROR_LIMIT));
+    return outcome;
+}
+
+static void test_limits(void **state)
+{
+    const char *const spins[] = { "sh", "-c", "while :; do :; done", NULL };
+    const char *const sleeps[] = { "sleep", "100", NULL };
+    const char *const grows[] = {
+        "awk", "BEGIN { s = \"x\"; while (length(s) < 2 ^ 26) s = s s; while (1) s = s }", NULL
+    };
+    const LoadLimits short_time = { .wall_ms = 60000, .cpu_ms = 50, .memory = 1 << 30 };
+    const LoadLimits short_wait = { .wall_ms = 200, .cpu_ms = 60000, .memory = 1 << 30 };
+    const LoadLimits little_memory = { .wall_ms = 60000, .cpu_ms = 60000, .memory = 16 << 20 };
+
+    (void)state;
+    assert_int_equal(overrun(spins, &short_time), QEMU_LOAD_HUNG);
+    assert_int_equal(overrun(sleeps, &short_wait), QEMU_LOAD_WEDGED);
+    assert_int_equal(overrun(grows, &little_memory), QEMU_LOAD_BLEW_UP);
+}
+
 /* ---- with a real QEMU ---- */
 
 static QemuProcess *start(const QemuBinary *binary, const char *const *arguments)
@@ -340,6 +377,23 @@ static void test_start_fails(void **state)
     assert_null(qemu_process_start(binary, arguments, NULL, &error));
     assert_non_null(strstr(error->message, "exit status 1"));
     assert_error(&error, QEMU_ERROR, QEMU_ERROR_START, "unsupported machine type");
+}
+
+/* A QEMU that waits in its main loop is not wedged. */
+static void test_waiting_main_loop(void **state)
+{
+    const ProcessCost nothing = { 0 };
+    const LoadLimits limits = { .wall_ms = 1, .cpu_ms = 60000, .memory = 1 << 30 };
+    g_autoptr(QemuBinary) binary = require_qemu();
+    g_autoptr(QemuProcess) qemu = start(binary, none);
+    gint64 deadline = deadline_after(10000);
+    QemuLoadOutcome outcome = QEMU_LOAD_WEDGED;
+
+    (void)state;
+    while (outcome != QEMU_LOAD_HUNG && deadline_left(deadline)) {
+        outcome = qemu_check_limits(qemu_process_pid(qemu), &nothing, &limits, true, NULL);
+    }
+    assert_int_equal(outcome, QEMU_LOAD_HUNG);
 }
 
 static void test_two_at_once(void **state)
@@ -482,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_qmp_answers),     cmocka_unit_test(test_qmp_command_errors),
         cmocka_unit_test(test_qmp_deadline),    cmocka_unit_test(test_qmp_bad_greeting),
         cmocka_unit_test(test_child_is_killed), cmocka_unit_test(test_child_ends),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_waiting_main_loop),
         cmocka_unit_test(test_start_and_stop),  cmocka_unit_test(test_start_fails),
         cmocka_unit_test(test_two_at_once),     cmocka_unit_test(test_died),
         cmocka_unit_test(test_load_refused),    cmocka_unit_test(test_load_unable),

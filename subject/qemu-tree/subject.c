@@ -84,6 +84,7 @@ SubjectStatus tree_load_file(SubjectLoad *load, GError **error)
     return refuse(error, tree_report_text(), status);
 }
 
+#if PAGEWISE_HAVE_PARSE_RAMBLOCK
 /* The block alone, as from its record in the file on. */
 static SubjectStatus load_block(SubjectLoad *load, GError **error)
 {
@@ -105,6 +106,7 @@ static SubjectStatus load_block(SubjectLoad *load, GError **error)
     tree_platform_end();
     return loaded ? SUBJECT_ACCEPTED : refuse(error, tree_report_text(), -EINVAL);
 }
+#endif
 
 #if PAGEWISE_HAVE_HEADER_STAGE
 static SubjectStatus load_header(SubjectLoad *load, GError **error)
@@ -136,7 +138,9 @@ const Subject *PAGEWISE_SUBJECT(void)
         .name = PAGEWISE_SUBJECT_NAME,
         .version = QEMU_VERSION,
         .load_file = tree_load_file,
+#if PAGEWISE_HAVE_PARSE_RAMBLOCK
         .load_block = load_block,
+#endif
 #if PAGEWISE_HAVE_HEADER_STAGE
         .load_header = load_header,
 #endif

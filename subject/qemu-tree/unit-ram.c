@@ -11,6 +11,7 @@ void tree_ram_register(void)
     ram_mig_init();
 }
 
+#if PAGEWISE_HAVE_PARSE_RAMBLOCK
 bool tree_ram_load_block(QEMUFile *file, RAMBlock *block, uint64_t length)
 {
     RCU_READ_LOCK_GUARD();
@@ -26,6 +27,7 @@ bool tree_ram_load_block(QEMUFile *file, RAMBlock *block, uint64_t length)
     return parse_ramblock(file, block, length) >= 0;
 #endif
 }
+#endif
 
 #if PAGEWISE_HAVE_HEADER_STAGE
 bool tree_ram_load_header(QEMUFile *file, RAMBlock *block, uint64_t length, Error **errp)

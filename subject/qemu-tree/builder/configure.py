@@ -91,8 +91,8 @@ def write_plan(out, version, units, included, answers, inputs):
         text += f'set(QEMU_TREE_FILE_{name} "{path}")\n'
         text += f"set(QEMU_TREE_COVERED_{name} {'ON' if covered else 'OFF'})\n"
     text += cmake_list("QEMU_TREE_INCLUDED", included)
-    for macro, answer in answers.items():
-        text += f"set(QEMU_TREE_HAS_{macro} {'ON' if answer else 'OFF'})\n"
+    text += cmake_list("QEMU_TREE_TARGETS", [stem for stem in probes.TARGETS
+                                             if not probes.missing(answers, stem)])
     text += cmake_list("QEMU_TREE_INPUTS", inputs)
     headers.write_if_changed(out / "plan.cmake", text)
 
@@ -117,6 +117,10 @@ def configure(options):
     inputs += tree.inputs()
     answers, asked = probes.ask(shlex.split(options.cc), tree)
     steps.done("probes")
+    if not answers["MAPPED_RAM"]:
+        raise headers.HeaderError(f"QEMU {version} in {source} has no mapped-ram: there is no "
+                                  "parse_ramblock_mapped_ram in migration/ram.c (9.0 is the "
+                                  "first that has)")
     headers.write_if_changed(out / "probes.h", probes.header(answers))
     units = list(plan_units(tree, out))
     write_plan(out, version, units, list(plan_included(tree, out)), answers, inputs + asked)

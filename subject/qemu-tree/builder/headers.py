@@ -9,6 +9,7 @@ Answers to the tree's scripts/qapi-gen.py, scripts/tracetool.py and meson.build.
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 # Folders whose trace-events have a part in what we compile.
 TRACED = ("authz", "crypto", "hw/core", "io", "migration", "monitor", "qom", "system", "softmmu",
@@ -88,11 +89,28 @@ def trace_jobs(source):
             yield group, events
 
 
+def stamp_of(paths):
+    """A text that changes when one of the files does."""
+    status = ((path, path.stat()) for path in paths)
+    return "".join(f"{path} {s.st_size} {s.st_mtime_ns}\n" for path, s in status)
+
+
 def generate(source, out, version):
     """Fills @out; returns the files of the tree that went in."""
+    traces = list(trace_jobs(source))
+    inputs = [*sorted((source / "qapi").glob("*.json")), *(events for _, events in traces)]
+    scripts = sorted((source / "scripts").glob("**/*.py"))
+    stamp = stamp_of([*inputs, *scripts, source / "VERSION", Path(__file__)])
+    if not (out / "stamp").exists() or (out / "stamp").read_text() != stamp:
+        run_scripts(source, out, traces)
+        write_constants(source, out, version)
+        (out / "stamp").write_text(stamp)
+    return inputs
+
+
+def run_scripts(source, out, traces):
     schema = source / "qapi" / "qapi-schema.json"
     tracetool = source / "scripts" / "tracetool.py"
-    traces = list(trace_jobs(source))
 
     def trace(job):
         group, events = job
@@ -117,6 +135,8 @@ def generate(source, out, version):
         for job in jobs:
             job.result()
 
+
+def write_constants(source, out, version):
     write_if_changed(out / "config-host.h", config_host(version))
     write_if_changed(out / "x86_64-softmmu-config-target.h", defines(TARGET.items()))
     for name in ("config-poison.h", "qemu-version.h", "x86_64-softmmu-config-devices.h"):
@@ -126,4 +146,3 @@ def generate(source, out, version):
     if asm.is_symlink():
         asm.unlink()
     asm.symlink_to(source / "linux-headers" / "asm-x86")
-    return [*sorted((source / "qapi").glob("*.json")), *(events for _, events in traces)]

@@ -38,6 +38,9 @@ QUESTIONS = (
     has("PARSE_RAMBLOCK", RAM, "one block", "parse_ramblock"),
     Question("PARSE_RAMBLOCK_ERRP", RAM, None, "parse_ramblock",
              call("parse_ramblock((QEMUFile *)0, (RAMBlock *)0, 0, (Error **)0)")),
+    # No compiler can tell what is checked: the one question that is asked of the text.
+    Question("PAGE_SIZE_CHECKED", RAM, "page_size checked", "header.page_size != ...",
+             re.compile(r"header(\.|->)page_size\s*[!=]=|[!=]=\s*header(\.|->)page_size")),
     has("HEADER_STAGE", RAM, "header stage", "parse_ramblock_mapped_ram_header"),
     has("PAGES_STAGE", RAM, "pages stage", "parse_ramblock_mapped_ram_pages"),
     has("ZEROING", RAM, "loadvm clears pages", "handle_zero_mapped_ram"),
@@ -65,8 +68,19 @@ QUESTIONS = (
              call("uffd_setup_incoming((MigrationIncomingState *)0, 0, 1)")),
     Question("REQUEST_TID", POSTCOPY, None, "migrate_send_rp_req_pages",
              call("migrate_send_rp_req_pages(0, 0, 0, 0, 0)")),
+    has("FILE_LAZY", POSTCOPY, "fault thread loads from the file",
+        "postcopy_mapped_ram_load_page"),
+    has("EAGER_THREAD", POSTCOPY, "eager thread", "postcopy_ram_eager_load_setup"),
     has("MULTIFD_RECV", MULTIFD, "multifd", "multifd_recv_new_channel"),
 )
+
+# What each fuzz target cannot do without.
+TARGETS = {
+    "header": ("PARSE_RAMBLOCK",),
+    "layout": ("LOADVM_STATE",),
+    "lazy": ("LOADVM_STATE", "FAULT_THREAD", "INCOMING_SETUP"),
+    "stream": ("LOADVM_STATE",),
+}
 
 # No error but the questions' own may count, and each of these has to be one.
 STRICT = ["-Wno-everything", "-ferror-limit=0", "-fsyntax-only",
@@ -84,7 +98,8 @@ def ask_unit(compiler, tree, unit, questions):
     if flags is None:
         return {question.macro: False for question in questions}, []
     code = [f'#include "{path}"']
-    for question in questions:
+    asked = [question for question in questions if isinstance(question.code, str)]
+    for question in asked:
         renamed = question.code.replace("pagewise_p", f"pagewise_{question.macro}")
         code += [f'#line 1 "pagewise-{question.macro}"', renamed]
     result = subprocess.run(
@@ -100,7 +115,11 @@ def ask_unit(compiler, tree, unit, questions):
         wrong.add(match[1][len("pagewise-"):])
     if result.returncode and not wrong:
         raise TreeDoesNotCompile(f"{path} does not compile:\n{result.stderr.strip()}")
-    return {question.macro: question.macro not in wrong for question in questions}, [path]
+    answers = {question.macro: question.macro not in wrong for question in asked}
+    text = path.read_text()
+    answers.update((question.macro, bool(question.code.search(text)))
+                   for question in questions if question not in asked)
+    return answers, [path]
 
 
 def ask(compiler, tree):
@@ -117,6 +136,12 @@ def ask(compiler, tree):
     return answers, inputs
 
 
+def missing(answers, stem):
+    """Symbols that the target @stem would need."""
+    return [question.symbol for question in QUESTIONS
+            if question.macro in TARGETS[stem] and not answers[question.macro]]
+
+
 def header(answers):
     lines = ["/* What the tree has: made by builder/probes.py. */"]
     lines += [f"#define PAGEWISE_HAVE_{macro} {int(answer)}" for macro, answer in answers.items()]
@@ -129,3 +154,8 @@ def table(answers):
         if question.what:
             yes = "yes" if answers[question.macro] else "no"
             yield f"  {question.what:41} {yes:4} {question.symbol} ({question.unit})"
+    for stem in TARGETS:
+        names = missing(answers, stem)
+        if names:
+            yield (f"  SKIP qemu-tree-{stem}: this tree has no {', '.join(names)}; remedy: a tree "
+                   "that has")

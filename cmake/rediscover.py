@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lets the fuzzer find all known findings of a tree anew, for `ninja rediscover`.
+
+    rediscover.py --source DIR --build DIR --version VERSION [--seconds N]
+
+It begins with the shipped corpora and no registered finding. What a target ends
+with is reproduced, classified and matched with the registry; that finding is
+then registered, so that the target can go on past it, and the time is printed.
+Exit status: 0: every registered finding of that version was found within the
+time; 1: one was not, or something was found that is not in the registry.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from findings import TREE_LIMITS, Trouble, classify_replay
+from limited import LimitedProcess
+from registry import GOOD, read_registry
+
+TARGETS = {"qemu-tree-layout": "fuzz-layout", "qemu-tree-stream": "fuzz-stream"}
+
+
+class Search:
+    """What is to be found, what was, and a registry that grows with it."""
+
+    def __init__(self, options, scratch):
+        self.options, self.scratch = options, Path(scratch)
+        self.started = time.monotonic()
+        self.shipped = options.source / "corpus" / "findings"
+        self.known = self.scratch / "findings"
+        self.known.mkdir()
+        self.wanted = {finding.id: finding for finding in read_registry(self.shipped)
+                       if finding.is_registered("qemu-tree", options.version)
+                       and finding.reproducer.get("only", "qemu-tree") == "qemu-tree"}
+        self.found, self.strange = {}, []
+        self.lock = threading.Lock()
+
+    def elapsed(self):
+        return time.monotonic() - self.started
+
+    def is_over(self):
+        return (len(self.found) == len(self.wanted) or bool(self.strange)
+                or self.elapsed() >= self.options.seconds)
+
+    def note(self, target, outcome, ids):
+        """Registers what matches; False: nothing does."""
+        with self.lock:
+            new = [name for name in ids if name in self.wanted and name not in self.found]
+            for name in new:
+                self.found[name] = self.elapsed()
+                os.symlink(self.shipped / name, self.known / name)
+                print(f"  {self.elapsed():6.1f} s  {name:28} {outcome.name:16} by {target}",
+                      flush=True)
+            return bool(new) or any(name in self.found for name in ids)
+
+
+def environment(search):
+    return dict(os.environ, PAGEWISE_FINDINGS=str(search.known))
+
+
+def classify(search, target, artifact):
+    program = search.options.build / "bin" / f"{target}-replay"
+    with LimitedProcess([program, artifact], TREE_LIMITS, environment(search)) as process:
+        process.wait()
+    return classify_replay(process)
+
+
+def match(search, outcome, artifact):
+    result = subprocess.run([search.options.build / "bin" / "finding-case", "match",
+                             search.shipped, outcome.name, artifact],
+                            capture_output=True, text=True, check=True)
+    return result.stdout.split()
+
+
+def run_once(search, target, folder, seed):
+    """One run of the fuzzer, until it finds something or the time is over."""
+    left = max(1, int(search.options.seconds - search.elapsed()))
+    command = [search.options.build / "bin" / target, f"-max_total_time={left}",
+               f"-seed={seed}", "-timeout=20", "-rss_limit_mb=4096", "-len_control=0",
+               f"-artifact_prefix={folder}/artifact-", folder / "corpus",
+               search.options.source / "corpus" / TARGETS[target]]
+    dictionary = search.options.build / "bin" / f"{target}.dict"
+    if dictionary.exists():
+        command.append(f"-dict={dictionary}")
+    with open(folder / "log", "wb") as log:
+        with subprocess.Popen(command, env=environment(search), stdin=subprocess.DEVNULL,
+                              stdout=log, stderr=log) as process:
+            while process.poll() is None:
+                if search.is_over():
+                    process.kill()
+                time.sleep(0.05)
+    return next(iter(sorted(folder.glob("artifact-*"))), None)
+
+
+def run_target(search, target):
+    folder = search.scratch / target
+    (folder / "corpus").mkdir(parents=True)
+    seed = 1
+    while not search.is_over():
+        artifact = run_once(search, target, folder, seed)
+        seed += 1
+        if artifact is None or search.is_over():
+            continue
+        try:
+            outcome = classify(search, target, artifact)
+            # What is found while another target registers the same is right by now.
+            if outcome.name not in GOOD and not search.note(target, outcome,
+                                                            match(search, outcome, artifact)):
+                kept = search.options.build / "fuzz" / artifact.name
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copy(artifact, kept)
+                search.strange.append(f"{target}: {outcome}, in no registered finding: {kept}\n"
+                                      f"{outcome.text}")
+        except Trouble as trouble:
+            search.strange.append(f"{target}: {trouble}")
+        artifact.unlink()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="rediscover.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--seconds", type=int, default=120)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pagewise-rediscover-") as scratch:
+        search = Search(options, scratch)
+        print(f"rediscover: {len(search.wanted)} findings of QEMU {options.version}, "
+              f"{options.seconds} s", flush=True)
+        threads = [threading.Thread(target=run_target, args=(search, target))
+                   for target in TARGETS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    missing = sorted(search.wanted.keys() - search.found.keys())
+    for text in search.strange:
+        print(f"rediscover: NEW: {text}")
+    for name in missing:
+        print(f"rediscover: not found: {name}")
+    print(f"rediscover: {len(search.found)} of {len(search.wanted)} found, the last after "
+          f"{max(search.found.values(), default=0):.1f} s")
+    return 1 if missing or search.strange else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

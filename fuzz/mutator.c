@@ -20,6 +20,9 @@
  */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) __attribute__((weak));
 
+/* Bytes before the steps of an input of kind lazy. */
+#define LAZY_PREFIX (sizeof(InputHeader) + sizeof(InputLazy))
+
 typedef struct Random {
     uint64_t state;
 } Random;
@@ -55,6 +58,12 @@ static size_t mutate_bytes(Random *r, uint8_t *data, size_t size, size_t max_siz
     return size;
 }
 
+/* Bytes that every input of the kind has. */
+static size_t prefix_of(InputKind kind)
+{
+    return kind == INPUT_LAZY ? LAZY_PREFIX : sizeof(InputHeader);
+}
+
 static InputHeader *header_of(uint8_t *data)
 {
     return (InputHeader *)data;
@@ -71,6 +80,31 @@ static size_t get_generator_size(const InputHeader *header, size_t size)
     return MIN((size_t)header->generator_size[0] | (size_t)header->generator_size[1] << 8, size);
 }
 
+static InputLazy *lazy_of(uint8_t *data)
+{
+    return (InputLazy *)(data + sizeof(InputHeader));
+}
+
+static InputStep *steps_of(uint8_t *data)
+{
+    return (InputStep *)(data + sizeof(InputHeader) + sizeof(InputLazy));
+}
+
+/* An input without room for its steps has fewer. There is always room for LAZY_PREFIX. */
+static size_t repair_lazy(uint8_t *data, size_t size)
+{
+    InputLazy *lazy = lazy_of(data);
+
+    if (size < LAZY_PREFIX) {
+        memset(data + size, 0, LAZY_PREFIX - size);
+        size = LAZY_PREFIX;
+    }
+    lazy->n_steps =
+        MIN(MIN(lazy->n_steps, INPUT_MAX_STEPS), (size - LAZY_PREFIX) / sizeof(InputStep));
+    memset(lazy->reserved, 0, sizeof(lazy->reserved));
+    return size;
+}
+
 /* Makes the first bytes a header of our version and kind, whatever they were. */
 static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
 {
@@ -83,7 +117,7 @@ static size_t repair_header(InputKind kind, uint8_t *data, size_t size)
     header->version = INPUT_VERSION;
     header->kind = kind;
     memset(header->reserved, 0, sizeof(header->reserved));
-    return size;
+    return kind == INPUT_LAZY ? repair_lazy(data, size) : size;
 }
 
 static void mutate_header(Random *r, InputKind kind, InputHeader *header)
@@ -131,15 +165,14 @@ static size_t mutate_generator(Random *r, uint8_t *choices, size_t size, size_t 
     return changed;
 }
 
-/* Mutates one of the two strings of choices; the other one stays as it is. */
-static size_t mutate_choices(Random *r, uint8_t *data, size_t size, size_t max_size)
+/* Mutates one of the two strings of choices from @at on; the other one stays as it is. */
+static size_t mutate_choices(Random *r, uint8_t *data, size_t at, size_t size, size_t max_size)
 {
     InputHeader *header = header_of(data);
-    uint8_t *choices = data + sizeof(*header);
-    size_t length = size - sizeof(*header);
+    uint8_t *choices = data + at;
     size_t room = max_size - size;
-    size_t generator = get_generator_size(header, length);
-    size_t mutator = length - generator;
+    size_t generator = get_generator_size(header, size - at);
+    size_t mutator = size - at - generator;
 
     if (random_below(r, 2)) {
         mutator = mutate_bytes(r, choices + generator, mutator, mutator + room);
@@ -147,7 +180,96 @@ static size_t mutate_choices(Random *r, uint8_t *data, size_t size, size_t max_s
         generator = mutate_generator(r, choices, generator, generator + room, mutator);
         set_generator_size(header, generator);
     }
-    return sizeof(*header) + generator + mutator;
+    return at + generator + mutator;
+}
+
+/* A step that is likely to mean something. */
+static InputStep random_lazy_step(Random *r)
+{
+    InputStep step = {
+        .action = random_below(r, 9),
+        .thread = random_below(r, 6),
+        .block = random_below(r, 4) ? 0 : random_below(r, 8),
+        .page = random_below(r, 4) ? random_below(r, 8) : random_below(r, 256),
+        .value = random_below(r, 2) ? random_below(r, 12) : random_below(r, 256),
+        .detail = random_below(r, 2) ? random_below(r, 8) : random_below(r, 256),
+    };
+
+    return step;
+}
+
+static size_t insert_lazy_step(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    InputLazy *lazy = lazy_of(data);
+    unsigned at = random_below(r, lazy->n_steps + 1);
+    InputStep *steps = steps_of(data);
+    size_t behind = size - LAZY_PREFIX - at * sizeof(InputStep);
+    InputStep step = lazy->n_steps > 0 && random_below(r, 3) == 0
+                         ? steps[random_below(r, lazy->n_steps)]
+                         : random_lazy_step(r);
+
+    if (lazy->n_steps == INPUT_MAX_STEPS || size + sizeof(InputStep) > max_size) {
+        return size;
+    }
+    memmove(steps + at + 1, steps + at, behind);
+    steps[at] = step;
+    lazy->n_steps++;
+    return size + sizeof(InputStep);
+}
+
+static size_t remove_lazy_step(Random *r, uint8_t *data, size_t size)
+{
+    InputLazy *lazy = lazy_of(data);
+    unsigned at = random_below(r, lazy->n_steps);
+    InputStep *steps = steps_of(data);
+
+    memmove(steps + at, steps + at + 1, size - LAZY_PREFIX - (at + 1) * sizeof(InputStep));
+    lazy->n_steps--;
+    return size - sizeof(InputStep);
+}
+
+/* One field of a step takes another value, or the value of another step's field. */
+static void change_lazy_step(Random *r, uint8_t *data)
+{
+    InputStep *steps = steps_of(data);
+    InputStep other =
+        random_below(r, 2) ? random_lazy_step(r) : steps[random_below(r, lazy_of(data)->n_steps)];
+    unsigned field = random_below(r, 6);
+
+    ((uint8_t *)&steps[random_below(r, lazy_of(data)->n_steps)])[field] =
+        ((uint8_t *)&other)[field];
+}
+
+static void swap_lazy_steps(Random *r, uint8_t *data)
+{
+    InputStep *steps = steps_of(data);
+    InputStep *a = &steps[random_below(r, lazy_of(data)->n_steps)];
+    InputStep *b = &steps[random_below(r, lazy_of(data)->n_steps)];
+    InputStep kept = *a;
+
+    *a = *b;
+    *b = kept;
+}
+
+static size_t mutate_steps(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    if (lazy_of(data)->n_steps == 0) {
+        return insert_lazy_step(r, data, size, max_size);
+    }
+    switch (random_below(r, 8)) {
+    case 0:
+    case 1:
+    case 2:
+        return insert_lazy_step(r, data, size, max_size);
+    case 3:
+        return remove_lazy_step(r, data, size);
+    case 4:
+        swap_lazy_steps(r, data);
+        return size;
+    default:
+        change_lazy_step(r, data);
+        return size;
+    }
 }
 
 /* A field of a snapshot: where it is, and how many bytes it has. */
@@ -426,6 +548,23 @@ static size_t mutate_with_file(Random *r, InputKind kind, uint8_t *data, size_t 
     }
 }
 
+static size_t mutate_lazy(Random *r, uint8_t *data, size_t size, size_t max_size)
+{
+    switch (random_below(r, 8)) {
+    case 0:
+        lazy_of(data)->flags ^= 1 << random_below(r, 4);
+        return size;
+    case 1:
+    case 2:
+        if (lazy_of(data)->flags & INPUT_LAZY_STREAM) {
+            return mutate_payload_bytes(r, data, size, max_size);
+        }
+        return mutate_choices(r, data, input_payload_offset(data, size), size, max_size);
+    default:
+        return mutate_steps(r, data, size, max_size);
+    }
+}
+
 static size_t append(uint8_t *out, size_t at, size_t max_size, const uint8_t *data, size_t size)
 {
     size_t n = MIN(size, max_size - at);
@@ -602,7 +741,7 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
 {
     Random r = { seed };
 
-    if (max_size < sizeof(InputHeader)) {
+    if (max_size < prefix_of(kind)) {
         return mutate_bytes(&r, data, size, max_size);
     }
     size = repair_header(kind, data, size);
@@ -611,7 +750,9 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
     } else if (random_below(&r, 16) == 0) {
         mutate_header(&r, kind, header_of(data));
     } else if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
-        size = mutate_choices(&r, data, size, max_size);
+        size = mutate_choices(&r, data, sizeof(InputHeader), size, max_size);
+    } else if (kind == INPUT_LAZY) {
+        size = mutate_lazy(&r, data, size, max_size);
     } else if (!input_kind_has_file(kind)) {
         size = mutate_payload_bytes(&r, data, size, max_size);
     } else {
@@ -633,18 +774,37 @@ static size_t cross_choices(const uint8_t *data1, size_t size1, const uint8_t *d
     return append(out, at, max_size, data2 + header + generator2, size2 - header - generator2);
 }
 
+/* The schedule of one, the snapshot of the other; that is what follows the steps. */
+static size_t cross_lazy(const uint8_t *data1, size_t size1, const uint8_t *data2, size_t size2,
+                         uint8_t *out, size_t max_size)
+{
+    size_t payload1 = input_payload_offset(data1, size1);
+    size_t payload2 = input_payload_offset(data2, size2);
+    InputHeader header = *(const InputHeader *)data2;
+    size_t at = append(out, 0, max_size, data1, payload1);
+
+    memcpy(out, &header, sizeof(header));
+    lazy_of(out)->flags =
+        (lazy_of(out)->flags & ~INPUT_LAZY_STREAM) |
+        (((const InputLazy *)(data2 + sizeof(header)))->flags & INPUT_LAZY_STREAM);
+    return append(out, at, max_size, data2 + payload2, size2 - payload2);
+}
+
 size_t cross_inputs(InputKind kind, const uint8_t *data1, size_t size1, const uint8_t *data2,
                     size_t size2, uint8_t *out, size_t max_size, unsigned seed)
 {
     Random r = { seed };
     size_t payload1, payload2, prefix, suffix, at;
 
-    if (size1 < sizeof(InputHeader) || size2 < sizeof(InputHeader) ||
-        max_size < sizeof(InputHeader)) {
+    if (MIN(MIN(size1, size2), max_size) < prefix_of(kind)) {
         return append(out, 0, max_size, data1, size1);
     }
     if (kind == INPUT_LAYOUT || kind == INPUT_ROUND_TRIP) {
         at = cross_choices(data1, size1, data2, size2, out, max_size);
+        return repair_header(kind, out, at);
+    }
+    if (kind == INPUT_LAZY) {
+        at = cross_lazy(data1, size1, data2, size2, out, max_size);
         return repair_header(kind, out, at);
     }
     if (kind == INPUT_POSTCOPY) {

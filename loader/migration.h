@@ -116,6 +116,7 @@ struct MigrationIncomingState {
     /* Of uffd_setup_incoming(); -1, NULL, false when it is undone. */
     bool have_install_lock;
     bool have_fault_thread;
+    bool events_unreadable;     /* the fault thread is gone, and nobody can read them; atomic */
     uint32_t fault_thread_ptid; /* of the fault at hand, 0: unknown; fault thread's own */
     int userfault_fd;
     int userfault_event_fd; /* tells the fault thread to quit */

@@ -11,6 +11,7 @@
  * mark. While an event is unread every ioctl fails with EAGAIN; the fault
  * thread must then read it itself, or nobody would.
  */
+#define _GNU_SOURCE /* dup3() */
 #include "loader/postcopy-ram.h"
 
 #include "loader/error.h"
@@ -142,7 +143,8 @@ static bool wait_for_change(MigrationIncomingState *mis, LazyThread thread, unsi
 {
     const UffdOps *ops = ops_of(mis);
 
-    if (++*waits > MAX_WAITS) {
+    if (++*waits > MAX_WAITS || (thread != LAZY_FAULT_THREAD &&
+                                 __atomic_load_n(&mis->events_unreadable, __ATOMIC_RELAXED))) {
         return false;
     }
     if (thread == LAZY_FAULT_THREAD && mis->remove_events && !read_messages(mis, NULL)) {
@@ -433,6 +435,51 @@ bool postcopy_discard_range(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_
     return result < 0 ? refuse_block(error, rb, "RAM cannot be discarded", result) : true;
 }
 
+/*
+ * Whose claims these are goes on, unless an unread event stops him: who else
+ * would read it now? Where that cannot be done, waiting for it is in vain.
+ */
+static void wait_without_faults(MigrationIncomingState *mis, RAMBlock *rb)
+{
+    const UffdOps *ops = ops_of(mis);
+
+    for (uint64_t page = 0; page < ram_block_lazy_pages(rb); page++) {
+        while (!ramblock_recv_bitmap_test(rb, page)) {
+            if (mis->remove_events && !read_messages(mis, NULL)) {
+                __atomic_store_n(&mis->events_unreadable, true, __ATOMIC_RELAXED);
+            }
+            ops->nap(ops, IN_FLIGHT_NAP_US);
+        }
+    }
+}
+
+/*
+ * Who sleeps in madvise() until his event was read wakes when the last copy of
+ * the descriptor is closed. Its number has to stay for those who may still use
+ * it: it becomes the eventfd's.
+ */
+static void close_under_number(const MigrationIncomingState *mis)
+{
+    dup3(mis->userfault_event_fd, mis->userfault_fd, O_CLOEXEC);
+}
+
+void postcopy_end_faults(MigrationIncomingState *mis)
+{
+    bool stays = false;
+
+    for (unsigned i = 0; i < mis->n_blocks; i++) {
+        RAMBlock *rb = &mis->blocks[i];
+
+        if (rb->registered) {
+            wait_without_faults(mis, rb);
+            stays |= __atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED);
+        }
+    }
+    if (!stays) {
+        close_under_number(mis);
+    }
+}
+
 /* Somebody sleeps outside of all blocks: he gets a signal, and the load fails. */
 static void refuse_address(MigrationIncomingState *mis, uint64_t address)
 {
@@ -687,6 +734,7 @@ static void start_from_nothing(MigrationIncomingState *mis, PostcopyPageHandler 
     mis->fault_queue = g_array_new(FALSE, FALSE, sizeof(struct uffd_msg));
     mis->have_fault_thread = false;
     mis->faults = 0;
+    mis->events_unreadable = false;
     mis->have_install_lock = mis->remove_events;
     if (mis->have_install_lock) {
         pthread_mutex_init(&mis->install_lock, NULL);

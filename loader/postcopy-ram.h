@@ -85,6 +85,15 @@ bool postcopy_pause_fault_thread(MigrationIncomingState *mis, int event_fd);
 void postcopy_answer_again(MigrationIncomingState *mis, RAMBlock *rb, uint64_t page);
 
 /*
+ * Nobody serves faults any more: pages that are missing read as zero from now
+ * on, and who sleeps wakes. Only of the fault thread, when it leaves early, and
+ * every page is claimed. Waits until all of them are settled: missing is then
+ * nothing but what was discarded. (Not so where a block stays registered:
+ * postcopy_give_up_pages().)
+ */
+void postcopy_end_faults(MigrationIncomingState *mis);
+
+/*
  * Drops @length bytes of RAM at @offset, both multiples of the page size: they
  * read as zero from now on, whatever the file has for them. For any thread but
  * the loader's, during the load (not beside uffd_cleanup_incoming()) and after

@@ -141,6 +141,9 @@ static bool has_failed(const SnapshotLoad *self)
 static void snapshot_fault_thread_failed(MigrationIncomingState *mis, bool ends, GError *error)
 {
     snapshot_fail(mis->page_fault_opaque, LAZY_FAULT_THREAD, ends, error);
+    if (ends) {
+        postcopy_end_faults(mis);
+    }
 }
 
 /* Reading and placing. */

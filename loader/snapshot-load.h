@@ -18,7 +18,8 @@
  * Failure: the first error is kept and reported at the end; pages with content
  * that are not loaded are poisoned (postcopy_give_up_pages()), all of them, by
  * the thread that failed; pages without content still read as zero. If the
- * fault thread itself has to leave, those are poisoned too.
+ * fault thread itself has to leave, those are poisoned too, and what the guest
+ * discarded reads as zero: nobody sleeps on a page until the load ends.
  */
 #ifndef PAGEWISE_LOADER_SNAPSHOT_LOAD_H
 #define PAGEWISE_LOADER_SNAPSHOT_LOAD_H

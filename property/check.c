@@ -65,7 +65,7 @@ bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
     uint64_t pages = 0;
 
     /* To clear pages a reader has to look at them all. */
-    if (c->guest->clear_pages && has_large_block(c->guest)) {
+    if (c->guest->clear_pages && !c->lazy && has_large_block(c->guest)) {
         return true;
     }
     for (unsigned i = 0; i < c->guest->n_blocks; i++) {
@@ -405,7 +405,7 @@ static bool check_accepted(PropertyContext *context, const SubjectLoad *load, GE
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
-static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
+bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
 {
     if (load->stages == SUBJECT_HEADERS) {
         load->blocks[0].host = guest_ram_forbidden(context->ram, error);
@@ -423,16 +423,7 @@ static bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *l
 bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, GArray *log,
               CaseLoad *run, GError **error)
 {
-    run->load = (SubjectLoad){
-        .subject = context->subject,
-        .file = c->file,
-        .guest = c->guest,
-        .stages = stages,
-        .cost = cost_limits(context, c),
-        .header_offset = c->header_offset,
-        .used_length = c->used_length,
-        .axes = c->axes,
-    };
+    run->load = subject_load(context, c, stages);
     run->load.cost.log = log;
     if (!give_ram(context, c, &run->load, error)) {
         return false;
@@ -466,6 +457,30 @@ static bool check_answered(PropertyContext *context, GError **failure, GError **
     return false;
 }
 
+SubjectLoad subject_load(const PropertyContext *context, const LoadCase *c, SubjectStages stages)
+{
+    return (SubjectLoad){
+        .subject = context->subject,
+        .file = c->file,
+        .guest = c->guest,
+        .stages = stages,
+        .cost = cost_limits(context, c),
+        .header_offset = c->header_offset,
+        .used_length = c->used_length,
+        .axes = c->axes,
+    };
+}
+
+bool check_outcome(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
+                   const AllocMeter *meter, SubjectStatus status, const GError *refusal,
+                   GError **error)
+{
+    *(status == SUBJECT_ACCEPTED ? &context->stats.accepted : &context->stats.refused) += 1;
+    return check_bounded(context, c, load, meter, error) &&
+           check_clean_reject(context, load, status, refusal, error) &&
+           check_agrees(context, load, status, refusal, error);
+}
+
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error)
 {
@@ -483,10 +498,7 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
         context->stats.unsupported++;
         return true;
     }
-    *(*accepted ? &context->stats.accepted : &context->stats.refused) += 1;
-    holds = check_bounded(context, c, &run.load, &run.meter, error) &&
-            check_clean_reject(context, &run.load, run.status, run.refusal, error) &&
-            check_agrees(context, &run.load, run.status, run.refusal, error) &&
+    holds = check_outcome(context, c, &run.load, &run.meter, run.status, run.refusal, error) &&
             (!*accepted || check_accepted(context, &run.load, error));
     *refusal = g_steal_pointer(&run.refusal);
     return holds;
@@ -510,7 +522,7 @@ static bool check_same_outcome(PropertyContext *context, const GError *whole, co
  * A file that is right for a guest of one page: after a refusal, it must load.
  * (Nothing of the refused load may be left in the subject.)
  */
-static bool check_reload(PropertyContext *context, GError **error)
+bool check_reload(PropertyContext *context, GError **error)
 {
     static const uint8_t simplest[1] = { 0 };
     g_autoptr(GError) refusal = NULL;

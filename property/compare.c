@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The property eager=model: guest RAM against the model's reading of the file,
- * page for page, and everything around it against what it was before. Answers
- * to docs/mapped-ram-format.md, section 9 (G1 to G3) and rule R6a.
+ * The property eager=model, and what lazy loads have of it: guest RAM against
+ * the model's reading of the file, page for page, and everything around it
+ * against what it was before. Answers to docs/mapped-ram-format.md, section 9
+ * (G1 to G3) and rule R6a.
  */
 #include "property/context.h"
 
@@ -26,7 +27,7 @@ static uint8_t byte_at(const Comparison *c, uint64_t offset)
 
 static bool wrong_outside(const Comparison *c, uint64_t offset, const char *where, GError **error)
 {
-    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+    return property_broken_block(c->context, c->context->ram_property, c->block, error,
                                  "host offset 0x%" PRIx64 " (%s): the load wrote 0x%02x "
                                  "where nothing may be written (rule G3)",
                                  offset, where, byte_at(c, offset));
@@ -48,7 +49,7 @@ static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t co
         return true;
     }
     sparse_file_read(c->judgement->file, file_offset + span, &expected, 1);
-    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+    return property_broken_block(c->context, c->context->ram_property, c->block, error,
                                  "page %" PRIu64 ": expected bytes of file offset "
                                  "0x%" PRIx64 " (bit %" PRIu64 " is set, rule G1); found 0x%02x "
                                  "instead of 0x%02x at byte %" PRIu64 " of the page",
@@ -69,7 +70,7 @@ static bool check_gap(const Comparison *c, uint64_t first, uint64_t end, GError 
     if (right) {
         return true;
     }
-    return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+    return property_broken_block(c->context, c->context->ram_property, c->block, error,
                                  "page %" PRIu64 ": expected %s (bit %" PRIu64
                                  " is clear, rules B3 and G2); found 0x%02x at byte %" PRIu64
                                  " of the page",
@@ -125,7 +126,7 @@ static bool check_outside(const Comparison *c, uint64_t from, GError **error)
         return wrong_outside(c, at, "beyond the file's pages of the block", error);
     }
     if (!guest_ram_slack_is_untouched(c->context->ram, c->block)) {
-        return property_broken_block(c->context, PROPERTY_EAGER_MODEL, c->block, error,
+        return property_broken_block(c->context, c->context->ram_property, c->block, error,
                                      "the load wrote to memory below the block");
     }
     return true;

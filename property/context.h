@@ -13,6 +13,8 @@
 #include "property/guest-ram.h"
 #include "property/property.h"
 
+typedef struct LazyRun LazyRun;
+
 /* The scratch of one property, in its own file. */
 typedef struct FaultMap FaultMap;
 FaultMap *fault_map_new(void);
@@ -35,6 +37,9 @@ struct PropertyContext {
     FaultMap *fault_map;
     SetupRun *setup_run;
     PropertyStats stats;
+    PropertyId ram_property;  /* what check_ram() says is broken: eager=model, lazy=eager, ... */
+    bool lazy_missing;        /* lazy loads cannot be had here, and that was said */
+    LazyRun *lazy;            /* NULL: not needed so far */
     PostcopyRun *postcopy;    /* NULL: not needed so far */
     bool postcopy_missing;    /* it cannot be had here, and that was said */
     const Findings *findings; /* borrowed; NULL: none */
@@ -56,6 +61,7 @@ typedef struct LoadCase {
     uint8_t before;     /* what small blocks hold before the load */
     bool reload;        /* load a right file afterwards */
     bool split;         /* load in two stages, too */
+    bool lazy;          /* pages are cleared as they are touched */
     bool repaired;      /* a known finding was repaired: the file is not as it was made */
     uint64_t fail_read;
     bool fail_for_ever;
@@ -107,6 +113,35 @@ bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, Loa
  */
 bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stages, bool *accepted,
                 GError **refusal, GError **error);
+
+/* A load as the subject is to do it, but for RAM. */
+SubjectLoad subject_load(const PropertyContext *context, const LoadCase *c, SubjectStages stages);
+
+/* Prepares guest RAM for @load; see check_load(). */
+bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error);
+
+/* bounded, clean-reject and agrees of a load that is over. */
+bool check_outcome(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
+                   const AllocMeter *meter, SubjectStatus status, const GError *refusal,
+                   GError **error);
+
+/* In the same process a right file loads nevertheless (clean-reject). */
+bool check_reload(PropertyContext *context, GError **error);
+
+/* Makes the input's file in context->file; *mutations of it were done. */
+LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations);
+
+/* Judges; true if the case is one to go on with. */
+bool begin_case(PropertyContext *context, LoadCase *c);
+
+/* The judge accepts every file that was generated and not mutated. */
+bool check_generator(PropertyContext *context, GError **error);
+
+/* round-trip: saves the guest that was loaded and judged, and loads that eagerly. */
+bool save_and_load(PropertyContext *context, LoadCase *c, GError **error);
+
+/* property-lazy's part of the context. NULL is fine. */
+void lazy_context_free(LazyRun *run);
 
 /* check_load() whole; then, as the case asks, in two stages (split=whole), or of a right file. */
 bool check_case(PropertyContext *context, const LoadCase *c, GError **error);

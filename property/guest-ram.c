@@ -233,6 +233,18 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
     return true;
 }
 
+bool guest_ram_repair(GuestRam *ram, unsigned block, uint64_t start, uint64_t end, GError **error)
+{
+    uint8_t *at = ram->blocks[block].host + start;
+
+    /* Also takes poison out of the page tables. */
+    if (mprotect(at, end - start, PROT_READ | PROT_WRITE) < 0 ||
+        madvise(at, end - start, MADV_DONTNEED) < 0) {
+        return set_errno(error, "cannot make memory usable again");
+    }
+    return true;
+}
+
 uint8_t *guest_ram_forbidden(GuestRam *ram, GError **error)
 {
     if (!ram->forbidden.base && !arena_reserve(&ram->forbidden, GUEST_RAM_LARGE, error)) {

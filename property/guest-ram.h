@@ -65,6 +65,12 @@ bool guest_ram_is_large(const GuestRam *ram, unsigned block);
 void guest_ram_survey(GuestRam *ram, unsigned n_blocks);
 
 /*
+ * After a load that failed: makes [start, end) of the block, whole pages,
+ * memory that can be used again. What it held is gone.
+ */
+bool guest_ram_repair(GuestRam *ram, unsigned block, uint64_t start, uint64_t end, GError **error);
+
+/*
  * Is every byte of [start, end) of the block as prepared? Offsets in bytes,
  * end <= max_length. If not, *differs is the offset of the first that is not.
  */

@@ -14,7 +14,7 @@ static const char *const machine_names[] = {
 static const char *const kind_names[] = {
     [INPUT_HEADER] = "header",         [INPUT_STREAM] = "stream",       [INPUT_LAYOUT] = "layout",
     [INPUT_ROUND_TRIP] = "round-trip", [INPUT_FAULT_MAP] = "fault-map", [INPUT_SETUP] = "setup",
-    [INPUT_POSTCOPY] = "postcopy",
+    [INPUT_POSTCOPY] = "postcopy",     [INPUT_LAZY] = "lazy",
 };
 
 const char *input_machine_name(unsigned index)
@@ -151,6 +151,30 @@ static void decode_choices(const uint8_t *data, size_t size, const InputHeader *
     input->mutator = choices_init(data + generator, size - generator);
 }
 
+/* Steps that are cut off are not there. */
+static void decode_lazy(const uint8_t **data, size_t *size, const InputHeader *header, Input *input)
+{
+    InputLazy lazy;
+
+    input_take(data, size, &lazy, sizeof(lazy));
+    input->lazy_flags = lazy.flags;
+    input->steps = (const InputStep *)*data;
+    input->n_steps = MIN(MIN(lazy.n_steps, INPUT_MAX_STEPS), *size / sizeof(InputStep));
+    *data += input->n_steps * sizeof(InputStep);
+    *size -= input->n_steps * sizeof(InputStep);
+    if (lazy.flags & INPUT_LAZY_STREAM) {
+        decode_guest(data, size, header, clamp_blocks(header->n_blocks), &input->guest);
+    } else {
+        decode_choices(*data, *size, header, input);
+    }
+}
+
+bool input_has_choices(const Input *input)
+{
+    return input->kind == INPUT_LAYOUT || input->kind == INPUT_ROUND_TRIP ||
+           (input->kind == INPUT_LAZY && !(input->lazy_flags & INPUT_LAZY_STREAM));
+}
+
 bool input_decode(const uint8_t *data, size_t size, Input *input)
 {
     InputHeader header;
@@ -184,6 +208,9 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     case INPUT_ROUND_TRIP:
         decode_choices(data, size, &header, input);
         break;
+    case INPUT_LAZY:
+        decode_lazy(&data, &size, &header, input);
+        break;
     case INPUT_FAULT_MAP:
     case INPUT_SETUP:
     case INPUT_POSTCOPY:
@@ -206,31 +233,58 @@ static void generate(Choices *generator, uint64_t max_block_bytes, const Guest *
     }
 }
 
-unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
-                             SparseFile *file, Guest *guest, GString *log)
+/* The lazy load always clears; userfaultfd knows nothing smaller than host pages. */
+static void make_lazy_guest(Guest *guest)
 {
+    guest->clear_pages = true;
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        GuestBlock *block = &guest->blocks[i];
+        uint64_t unit = MAX(guest->target_page_size, block->host_page_size);
+
+        block->max_length = (block->max_length + unit - 1) / unit * unit;
+    }
+}
+
+static unsigned make_chosen_file(const Input *input, const Guest *only, Snapshot *snapshot,
+                                 SparseFile *file, Guest *guest, GString *log)
+{
+    static const uint64_t max_block_bytes[] = {
+        [INPUT_LAYOUT] = INPUT_MAX_BLOCK_BYTES,
+        [INPUT_ROUND_TRIP] = INPUT_MAX_SAVED_BLOCK_BYTES,
+        [INPUT_LAZY] = INPUT_MAX_LAZY_BLOCK_BYTES,
+    };
     Choices generator = input->generator;
     Choices mutator = input->mutator;
     unsigned mutations = 0;
 
-    if (input->kind == INPUT_HEADER || input->kind == INPUT_STREAM) {
-        guest_copy(guest, only ? only : &input->guest);
-        sparse_file_decode(file, input->payload, input->payload_size);
-        return 0;
-    }
-    if (input->kind == INPUT_LAYOUT) {
-        generate(&generator, INPUT_MAX_BLOCK_BYTES, only, snapshot, guest);
+    generate(&generator, max_block_bytes[input->kind], only, snapshot, guest);
+    if (input->kind != INPUT_ROUND_TRIP) {
         mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
-    } else {
-        generate(&generator, INPUT_MAX_SAVED_BLOCK_BYTES, only, snapshot, guest);
     }
     snapshot_encode(snapshot, file);
     return mutations;
 }
 
+unsigned input_make_file_for(const Input *input, const Guest *only, Snapshot *snapshot,
+                             SparseFile *file, Guest *guest, GString *log)
+{
+    unsigned mutations = 0;
+
+    if (input_has_choices(input)) {
+        mutations = make_chosen_file(input, only, snapshot, file, guest, log);
+    } else {
+        guest_copy(guest, only ? only : &input->guest);
+        sparse_file_decode(file, input->payload, input->payload_size);
+    }
+    if (input->kind == INPUT_LAZY && !only) {
+        make_lazy_guest(guest);
+    }
+    return mutations;
+}
+
 bool input_kind_has_file(unsigned kind)
 {
-    return kind >= INPUT_HEADER && kind <= INPUT_ROUND_TRIP;
+    return (kind >= INPUT_HEADER && kind <= INPUT_ROUND_TRIP) || kind == INPUT_LAZY;
 }
 
 unsigned input_make_file(const Input *input, Snapshot *snapshot, SparseFile *file, Guest *guest,
@@ -247,6 +301,8 @@ size_t input_payload_offset(const uint8_t *data, size_t size)
         offset += sizeof(InputBlock) + sizeof(InputRecord);
     } else if (size > offset && data[1] == INPUT_STREAM) {
         offset += clamp_blocks(data[4]) * sizeof(InputBlock);
+    } else if (size > offset + sizeof(InputLazy) && data[1] == INPUT_LAZY) {
+        offset += sizeof(InputLazy) + MIN(data[offset + 1], INPUT_MAX_STEPS) * sizeof(InputStep);
     }
     return MIN(offset, size);
 }

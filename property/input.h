@@ -7,6 +7,8 @@
  *   stream   InputHeader, n_blocks x InputBlock, sparse file
  *   layout,
  *   round-trip   InputHeader, choices of the generator, choices of the mutator
+ *   lazy     InputHeader, InputLazy, n_steps x InputStep, then as layout; with
+ *            INPUT_LAZY_STREAM as stream
  *   fault-map    property/fault-map.h
  *   setup        property/setup.h
  *   postcopy     property/postcopy-script.h
@@ -32,6 +34,7 @@ typedef enum InputKind {
     INPUT_LAYOUT = 3,
     INPUT_ROUND_TRIP = 4,
     INPUT_FAULT_MAP = 5,
+    INPUT_LAZY = 6,
     INPUT_SETUP = 7,
     INPUT_POSTCOPY = 8,
 } InputKind;
@@ -90,7 +93,34 @@ typedef struct InputRecord {
     uint8_t used_length[8];   /* as the block record says, bytes */
 } InputRecord;
 
+enum {
+    INPUT_LAZY_EAGER_THREAD = 1 << 0,  /* the rest is loaded by a thread, in steps */
+    INPUT_LAZY_REMOVE_EVENTS = 1 << 1, /* plain madvise() is heeded */
+    INPUT_LAZY_MAPPED = 1 << 2,        /* the file is a real one that can be mapped */
+    INPUT_LAZY_SAVE = 1 << 3,          /* round-trip: save what was loaded, load that */
+    INPUT_LAZY_STREAM = 1 << 4,        /* the file is given byte by byte */
+};
+
+typedef struct InputLazy {
+    uint8_t flags;       /* INPUT_LAZY_* */
+    uint8_t n_steps;     /* up to INPUT_MAX_STEPS */
+    uint8_t reserved[6]; /* written as zero, ignored */
+} InputLazy;
+
+/* A step of the schedule; see schedule.h. */
+typedef struct InputStep {
+    uint8_t action;      /* StepAction */
+    uint8_t thread;      /* of the guest; WHEN: of the loader */
+    uint8_t block;       /* of those with lazy pages */
+    uint8_t page;        /* host page in the block */
+    uint8_t value;       /* written; WHEN: point; FAIL: failure; CUT: where in the page */
+    uint8_t detail;      /* DISCARD, MADVISE: pages; WHEN: steps; FAIL: calls before it */
+    uint8_t reserved[2]; /* written as zero, ignored */
+} InputStep;
+
 G_STATIC_ASSERT(sizeof(InputHeader) == 16);
+G_STATIC_ASSERT(sizeof(InputLazy) == 8);
+G_STATIC_ASSERT(sizeof(InputStep) == 8);
 G_STATIC_ASSERT(sizeof(InputBlock) == 32);
 G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 
@@ -101,6 +131,9 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 #define INPUT_MAX_SAVED_BLOCK_BYTES (UINT64_C(256) << 10)
 /* A file with more bytes that are no hole is not judged: it would take too long. */
 #define INPUT_MAX_DATA_BYTES (UINT64_C(2) << 20)
+/* Lazy: anonymous memory up to GUEST_RAM_SMALL, a memory file above. */
+#define INPUT_MAX_LAZY_BLOCK_BYTES (UINT64_C(1) << 20)
+#define INPUT_MAX_STEPS 48
 /* More mutations than these hide each other. */
 #define INPUT_MAX_MUTATIONS 8
 
@@ -119,8 +152,11 @@ typedef struct Input {
     const uint8_t *payload;   /* header, stream: serial form of the file;
                                  of kinds without a file: what follows InputHeader */
     size_t payload_size;
-    Choices generator; /* layout, round-trip */
+    Choices generator; /* layout, round-trip, lazy */
     Choices mutator;
+    unsigned lazy_flags;
+    const InputStep *steps; /* lazy */
+    unsigned n_steps;
 } Input;
 
 /* False if @data is no input of this version; @kind is not looked at. */
@@ -158,6 +194,9 @@ bool input_kind_has_file(unsigned kind);
 
 /* Where the payload of @data begins; @size if it has none. */
 size_t input_payload_offset(const uint8_t *data, size_t size);
+
+/* Is the file of such an input made by choices? Else its bytes are there. */
+bool input_has_choices(const Input *input);
 
 /* Machine names that an input can name by index; NULL for an index beyond. */
 const char *input_machine_name(unsigned index);

@@ -28,6 +28,9 @@ static const char *const id_names[] = {
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
     [PROPERTY_MODEL] = "model",
+    [PROPERTY_LAZY_EAGER] = "lazy=eager",
+    [PROPERTY_ONCE] = "once",
+    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
 };
 
 static const Property properties[] = {
@@ -36,6 +39,7 @@ static const Property properties[] = {
     { "layout", INPUT_LAYOUT, property_layout, NULL },
     { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
     { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
+    { "lazy", INPUT_LAZY, property_lazy, NULL },
     { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
     { "setup", INPUT_SETUP, property_setup, setup_describe },
 };
@@ -62,6 +66,7 @@ PropertyContext *property_context_new(const Subject *subject)
     PropertyContext *context = g_new0(PropertyContext, 1);
 
     context->subject = subject;
+    context->ram_property = PROPERTY_EAGER_MODEL;
     context->ram = guest_ram_new();
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
@@ -73,6 +78,7 @@ PropertyContext *property_context_new(const Subject *subject)
 
 void property_context_free(PropertyContext *context)
 {
+    lazy_context_free(context->lazy);
     guest_ram_free(context->ram);
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
@@ -129,8 +135,7 @@ bool property_broken_block(const PropertyContext *context, PropertyId id, unsign
     return false;
 }
 
-/* Makes the input's file in context->file; *mutations of it were done. */
-static LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations)
+LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutations)
 {
     LoadCase c = {
         .file = context->file,
@@ -184,8 +189,7 @@ static void repair_case(PropertyContext *context, LoadCase *c)
     }
 }
 
-/* Judges; true if the case is one to go on with. */
-static bool begin_case(PropertyContext *context, LoadCase *c)
+bool begin_case(PropertyContext *context, LoadCase *c)
 {
     bool too_large = file_is_too_large(c->file);
 
@@ -250,8 +254,7 @@ bool property_stream(PropertyContext *context, const uint8_t *data, size_t size,
     return !begin_case(context, &c) || check_case(context, &c, error);
 }
 
-/* The judge accepts every file that was generated and not mutated. */
-static bool check_generator(PropertyContext *context, GError **error)
+bool check_generator(PropertyContext *context, GError **error)
 {
     g_autofree char *line = NULL;
 
@@ -356,7 +359,7 @@ static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *j
     return check_ram(context, judgement, blocks, error);
 }
 
-static bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
+bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
 {
     g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
     SubjectBlock blocks[GUEST_MAX_BLOCKS];

@@ -29,6 +29,10 @@ typedef enum PropertyId {
     PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
     PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
+    PROPERTY_LAZY_EAGER,           /* lazy=eager: loaded lazily, every page is the same */
+    PROPERTY_ONCE,                 /* a page is installed once; the guest's own is left alone */
+    /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
+    PROPERTY_NO_SILENT_ZERO,
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */
@@ -50,6 +54,9 @@ typedef struct PropertyStats {
     uint64_t either;      /* cases of VERDICT_MAY */
     uint64_t too_large;   /* cases left out: more RAM than one execution may load */
     uint64_t unsupported; /* loads that the subject cannot do */
+    uint64_t lazy;        /* loads that were begun lazily */
+    uint64_t faults;      /* that these served */
+    uint64_t failed;      /* of these, loads that failed later than in the header stage */
     uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
     uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
@@ -92,6 +99,8 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
 bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size,
                          GError **error);
 
+/* A whole file as property_layout() has, loaded lazily by a schedule. */
+bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 /* Where a fault would be served from: addresses against the model. */
 bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error);
 

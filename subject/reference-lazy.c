@@ -280,9 +280,19 @@ static ssize_t lazy_read(const UffdOps *ops, int uffd, struct uffd_msg *messages
     return result;
 }
 
+static SubjectThread this_thread(const ReferenceLazy *self)
+{
+    for (unsigned i = 0; i < N_LOADER_THREADS; i++) {
+        if (pthread_equal(kept_thread_id(self->threads[i].thread), pthread_self())) {
+            return i == 0 ? SUBJECT_FAULT_THREAD : SUBJECT_EAGER_THREAD;
+        }
+    }
+    return SUBJECT_OTHER_THREAD;
+}
+
 static void lazy_nap(const UffdOps *ops, unsigned microseconds)
 {
-    tell(self_of(ops), SUBJECT_POINT_NAP, SUBJECT_OTHER_THREAD, -1, 0);
+    tell(self_of(ops), SUBJECT_POINT_NAP, this_thread(self_of(ops)), -1, 0);
     uffd_ops_real()->nap(ops, microseconds);
 }
 
@@ -376,6 +386,11 @@ static void *reference_session_new(GError **error)
         }
     }
     return self;
+}
+
+UffdOps *reference_lazy_ops(void *session)
+{
+    return &((ReferenceLazy *)session)->ops;
 }
 
 /* Loads. */

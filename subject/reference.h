@@ -3,7 +3,8 @@
  * What the parts of the subject "reference" share: reference.c loads eagerly
  * and saves, reference-lazy.c loads lazily, reference-fault.c maps faults,
  * reference-postcopy.c loads over a network, reference-setup.c sets up and tears
- * down. Nobody else includes it.
+ * down; and how loaders that are wrong on purpose are made of it
+ * (unit/broken-lazy.c). Nobody else includes it.
  */
 #ifndef PAGEWISE_SUBJECT_REFERENCE_H
 #define PAGEWISE_SUBJECT_REFERENCE_H
@@ -18,6 +19,8 @@ extern const SubjectPostcopy reference_postcopy;
 
 SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *blocks,
                                    SubjectMapping *faults, unsigned n);
+/* The operations that loads of this session will use: to be changed between loads. */
+UffdOps *reference_lazy_ops(void *session);
 
 SubjectStatus reference_set_up_lazily(SubjectSetup *setup, GError **error);
 

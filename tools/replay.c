@@ -9,6 +9,7 @@
 #include "model/judge.h"
 #include "model/snapshot.h"
 #include "property/property.h"
+#include "property/schedule.h"
 #include "tools/listing.h"
 
 #include <glib/gstdio.h>
@@ -54,7 +55,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Case, case_clear)
 
 static void make_file(Case *c)
 {
-    if (c->input.kind == INPUT_LAYOUT || c->input.kind == INPUT_ROUND_TRIP) {
+    if (input_has_choices(&c->input)) {
         c->snapshot = snapshot_new();
     }
     input_make_file(&c->input, c->snapshot, c->file, &c->guest, c->mutations);
@@ -115,6 +116,28 @@ static void append_input(GString *out, const Input *input)
     g_string_append_c(out, '\n');
 }
 
+static void append_schedule(GString *out, const Input *input)
+{
+    static const struct {
+        unsigned flag;
+        const char *words;
+    } flags[] = {
+        { INPUT_LAZY_EAGER_THREAD, "an eager thread" },
+        { INPUT_LAZY_REMOVE_EVENTS, "plain madvise() is heeded" },
+        { INPUT_LAZY_MAPPED, "the file can be mapped" },
+        { INPUT_LAZY_SAVE, "what was loaded is saved" },
+    };
+
+    g_string_append(out, "schedule ");
+    for (unsigned i = 0; i < G_N_ELEMENTS(flags); i++) {
+        if (input->lazy_flags & flags[i].flag) {
+            g_string_append_printf(out, " %s;", flags[i].words);
+        }
+    }
+    g_string_append_printf(out, " %u steps\n", input->n_steps);
+    schedule_describe(input, out);
+}
+
 static void append_reader(GString *out, const Guest *guest)
 {
     g_autofree char *machine = listing_quote(guest->machine);
@@ -169,6 +192,9 @@ static void print_case(const char *path, const Case *c)
 
     g_string_append_printf(out, "%s\n", path);
     append_input(out, &c->input);
+    if (c->input.kind == INPUT_LAZY) {
+        append_schedule(out, &c->input);
+    }
     append_reader(out, &c->guest);
     append_file(out, c);
     g_string_append_printf(out, "verdict   %s\n", verdict_name(c->judgement.verdict));
@@ -187,6 +213,11 @@ static void print_counters(const PropertyStats *stats)
     printf("holds: %" PRIu64 " loads accepted, %" PRIu64 " refused, %" PRIu64
            " not supported, %" PRIu64 " pages compared\n",
            stats->accepted, stats->refused, stats->unsupported, stats->pages);
+    if (stats->lazy > 0) {
+        printf("lazily: %" PRIu64 " loads, %" PRIu64 " faults served, %" PRIu64
+               " loads failed after they had begun\n",
+               stats->lazy, stats->faults, stats->failed);
+    }
 }
 
 static int run_property(const Input *input, const uint8_t *data, size_t size)

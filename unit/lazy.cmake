@@ -14,3 +14,6 @@ endforeach()
 
 pagewise_unit_test(test-setup-undo SOURCES broken-setup.c DEPENDS property LABELS uffd TIMEOUT 600)
 set_property(TEST test-setup-undo APPEND PROPERTY ENVIRONMENT "${tsan_options}")
+
+pagewise_unit_test(test-lazy SOURCES broken-lazy.c DEPENDS property LABELS uffd TIMEOUT 300)
+set_property(TEST test-lazy APPEND PROPERTY ENVIRONMENT "${tsan_options}")

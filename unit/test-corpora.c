@@ -19,7 +19,7 @@ typedef struct Corpus {
 static const Corpus corpora[] = {
     { INPUT_HEADER, true },      { INPUT_STREAM, true },    { INPUT_LAYOUT, true },
     { INPUT_ROUND_TRIP, false }, { INPUT_FAULT_MAP, true }, { INPUT_SETUP, true },
-    { INPUT_POSTCOPY, true },
+    { INPUT_POSTCOPY, true },    { INPUT_LAZY, true },
 };
 
 /* Runs every file of the folder; returns their size in all. */

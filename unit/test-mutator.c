@@ -52,6 +52,7 @@ static void test_all_kinds(void **state)
             check_kind(kind);
         }
     }
+    check_kind(INPUT_LAZY);
 }
 
 /* A schedule of both parents' steps, never more than there may be. */

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The property "lazy": a lazy load by a schedule (lazy-run.h), and what has to
+ * hold of it: lazy=eager, once, no-silent-zero, and of the eager properties
+ * bounded, clean-reject, agrees and round-trip. Guest RAM is compared by the
+ * check of the eager properties: what the guest itself changed is looked at
+ * first, and put back.
+ */
+#include "property/guest-access.h"
+#include "property/lazy-run.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+/* Descriptors that are looked at: a process that fuzzes has few. */
+#define DESCRIPTORS 64
+
+/* What a load must leave as it was; cheap enough for every execution. */
+typedef struct Leftovers {
+    uint64_t descriptors; /* bit i: i is open */
+    nlink_t threads;
+} Leftovers;
+
+/* One system call tells which are open. */
+static uint64_t open_descriptors(void)
+{
+    struct pollfd fds[DESCRIPTORS];
+    uint64_t open = 0;
+
+    for (int i = 0; i < DESCRIPTORS; i++) {
+        fds[i] = (struct pollfd){ .fd = i };
+    }
+    if (poll(fds, DESCRIPTORS, 0) < 0) {
+        return 0;
+    }
+    for (unsigned i = 0; i < DESCRIPTORS; i++) {
+        open |= (uint64_t) !(fds[i].revents & POLLNVAL) << i;
+    }
+    return open;
+}
+
+static Leftovers count_leftovers(void)
+{
+    Leftovers now = { .descriptors = open_descriptors() };
+    struct stat status;
+
+    if (stat("/proc/self/task", &status) == 0) {
+        now.threads = status.st_nlink;
+    }
+    return now;
+}
+
+static bool check_leftovers(PropertyContext *context, Leftovers before, GError **error)
+{
+    Leftovers now = count_leftovers();
+    uint64_t differ = now.descriptors ^ before.descriptors;
+
+    if (differ) {
+        int fd = __builtin_ctzll(differ);
+
+        return property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                               "descriptor %d is %s after the load; before it was not", fd,
+                               now.descriptors >> fd & 1 ? "open" : "closed");
+    }
+    return now.threads <= before.threads ||
+           property_broken(context, PROPERTY_CLEAN_REJECT, error,
+                           "%lu threads are left over after the load",
+                           (unsigned long)(now.threads - before.threads));
+}
+
+/* Who installed which page. */
+
+static bool page_has_data(const LazyRun *run, const LazyBlock *block, uint64_t page)
+{
+    const Judgement *judgement = &run->context->judgement;
+    uint64_t size = judgement->guest.target_page_size;
+    uint64_t unused;
+
+    for (uint64_t at = page * LAZY_PAGE; at < (page + 1) * LAZY_PAGE; at += MIN(size, LAZY_PAGE)) {
+        if (judgement_page(judgement, block->block, at / size, &unused) == PAGE_FROM_FILE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool was_used(const LazyRun *run, SubjectFailure failure)
+{
+    for (unsigned i = 0; i < run->n_faults; i++) {
+        if (run->load.faults[i].failure == failure && run->load.faults[i].countdown == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* May @page have been settled so, by what the schedule did? */
+static bool is_allowed(const LazyRun *run, const LazyPage *page, SubjectInstaller by)
+{
+    switch (by) {
+    case SUBJECT_PAGE_BY_FAULT_THREAD:
+        return page->touched;
+    case SUBJECT_PAGE_BY_EAGER_THREAD:
+        return run->ending || run->eager_steps > 0;
+    case SUBJECT_PAGE_WAS_PRESENT:
+        return was_used(run, SUBJECT_IS_THERE) || page->discards > 0;
+    case SUBJECT_PAGE_DISCARDED:
+        return page->discards > 0;
+    case SUBJECT_PAGE_POISONED:
+        return lazy_run_may_fail(run);
+    default:
+        return true;
+    }
+}
+
+static const char *installer_name(SubjectInstaller by)
+{
+    static const char *const names[SUBJECT_N_INSTALLERS] = {
+        [SUBJECT_PAGE_NOT_INSTALLED] = "nobody",
+        [SUBJECT_PAGE_BY_FAULT_THREAD] = "the fault thread",
+        [SUBJECT_PAGE_BY_EAGER_THREAD] = "the eager thread",
+        [SUBJECT_PAGE_WAS_PRESENT] = "somebody else",
+        [SUBJECT_PAGE_DISCARDED] = "a discard",
+        [SUBJECT_PAGE_POISONED] = "poison",
+    };
+
+    return names[by];
+}
+
+/* Zeroes again after each discard; content once. */
+static bool check_counts(LazyRun *run, const LazyBlock *block, uint64_t page)
+{
+    const LazyPage *state = &block->pages[page];
+    unsigned zeroes = state->discards + (state->copies == 0);
+
+    if (state->copies <= 1 && (state->zeroes <= zeroes || state->discards == UINT8_MAX)) {
+        return true;
+    }
+    return lazy_run_broken(run, PROPERTY_ONCE, block,
+                           "host page %" PRIu64
+                           ": content was placed %u times, zeroes %u times; it "
+                           "was discarded %u times",
+                           page, state->copies, state->zeroes, state->discards);
+}
+
+static bool check_installer(LazyRun *run, const LazyBlock *block, uint64_t page, bool all_loaded)
+{
+    const LazyPage *state = &block->pages[page];
+    SubjectInstaller by = run->lazy->installer(&run->load, block->block, page);
+
+    if (!is_allowed(run, state, by)) {
+        return lazy_run_broken(run, PROPERTY_LAZY_EAGER, block,
+                               "host page %" PRIu64 " was settled by %s, which the schedule does "
+                               "not allow",
+                               page, installer_name(by));
+    }
+    if (all_loaded && (by == SUBJECT_PAGE_POISONED || state->poisons > 0)) {
+        return lazy_run_broken(run, PROPERTY_NO_SILENT_ZERO, block,
+                               "host page %" PRIu64 " could not be loaded, and the load ended with "
+                               "success",
+                               page);
+    }
+    if (all_loaded && by == SUBJECT_PAGE_NOT_INSTALLED && page_has_data(run, block, page)) {
+        return lazy_run_broken(run, PROPERTY_NO_SILENT_ZERO, block,
+                               "host page %" PRIu64 " is in the file, and the load ended with "
+                               "success, but nobody loaded it",
+                               page);
+    }
+    return check_counts(run, block, page);
+}
+
+static bool check_installers(LazyRun *run, bool all_loaded)
+{
+    for (unsigned i = 0; i < run->n_blocks; i++) {
+        for (uint64_t page = 0; page < run->blocks[i].n_pages; page++) {
+            if (!check_installer(run, &run->blocks[i], page, all_loaded)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Guest RAM. */
+
+static bool give_up_page(LazyRun *run, const LazyBlock *block, uint64_t page)
+{
+    LazyPage *state = &block->pages[page];
+
+    if (state->kept && !lazy_run_may_shut_off(run)) {
+        return lazy_run_broken(run, PROPERTY_ONCE, block,
+                               "host page %" PRIu64 ": the guest had it, and cannot touch it any "
+                               "more after the load failed",
+                               page);
+    }
+    if (!guest_ram_repair(run->context->ram, block->block, page * LAZY_PAGE, (page + 1) * LAZY_PAGE,
+                          &run->broken)) {
+        return false;
+    }
+    state->expected = 0;
+    lazy_run_restore_page(run, block, page);
+    return true;
+}
+
+/* Pages that cannot be touched are taken as loaded: the guest sees nothing wrong in them. */
+static bool give_up_pages(LazyRun *run)
+{
+    for (unsigned i = 0; i < run->n_blocks; i++) {
+        const LazyBlock *block = &run->blocks[i];
+
+        for (uint64_t page = 0; page < block->n_pages; page++) {
+            uint8_t unused;
+
+            if (guest_access(block->host + page * LAZY_PAGE, false, &unused) &&
+                !give_up_page(run, block, page)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_own_page(LazyRun *run, const LazyBlock *block, uint64_t page)
+{
+    size_t at = lazy_run_compare_page(run, block, page);
+
+    if (at < LAZY_PAGE) {
+        return lazy_run_broken(run, PROPERTY_ONCE, block,
+                               "host page %" PRIu64
+                               ": after the load found 0x%02x at byte %zu, not "
+                               "what the guest left there (it discarded the page %u times)",
+                               page, block->host[page * LAZY_PAGE + at], at,
+                               block->pages[page].discards);
+    }
+    lazy_run_restore_page(run, block, page);
+    return true;
+}
+
+static bool check_own_pages(LazyRun *run)
+{
+    for (unsigned i = 0; i < run->n_blocks && run->n_expected > 0; i++) {
+        const LazyBlock *block = &run->blocks[i];
+
+        for (uint64_t page = 0; page < block->n_pages; page++) {
+            if (block->pages[page].expected && !check_own_page(run, block, page)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_all_ram(LazyRun *run, GError **error)
+{
+    PropertyContext *context = run->context;
+    bool holds;
+
+    context->ram_property = lazy_run_may_fail(run) ? PROPERTY_NO_SILENT_ZERO : PROPERTY_LAZY_EAGER;
+    guest_ram_survey(context->ram, run->load.load.guest->n_blocks);
+    holds = check_ram(context, &context->judgement, run->load.load.blocks, error);
+    context->ram_property = PROPERTY_EAGER_MODEL;
+    return holds;
+}
+
+/* The load as a whole. */
+
+static bool check_failure(LazyRun *run, const GError *refusal)
+{
+    if (!refusal || refusal->message[0] == '\0') {
+        return lazy_run_broken(run, PROPERTY_NO_SILENT_ZERO, NULL,
+                               "the load failed without a message");
+    }
+    return lazy_run_may_fail(run) ||
+           lazy_run_broken(run, PROPERTY_LAZY_EAGER, NULL,
+                           "the load failed, though nothing happened that it may fail of: %s",
+                           refusal->message);
+}
+
+/* What was refused late left no RAM to compare with a verdict. */
+static bool check_ended(LazyRun *run, const LoadCase *c, const AllocMeter *meter,
+                        SubjectStatus status, const GError *refusal, GError **error)
+{
+    bool failed = status == SUBJECT_REFUSED;
+
+    if (failed) {
+        run->context->stats.failed++;
+    }
+    return run->broken == NULL &&
+           (failed ? check_failure(run, refusal) && give_up_pages(run)
+                   : check_outcome(run->context, c, &run->load.load, meter, status, refusal,
+                                   &run->broken)) &&
+           check_installers(run, !failed) && check_own_pages(run) && check_all_ram(run, error);
+}
+
+static bool run_schedule(LazyRun *run, const LoadCase *c, const AllocMeter *meter, GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    SubjectStatus status;
+    bool holds;
+
+    run->context->stats.lazy++;
+    if (lazy_run_begin(run) && lazy_run_steps(run)) {
+        check_installers(run, false);
+    }
+    status = lazy_run_end(run, &refusal);
+    run->context->stats.faults += run->lazy->faults(&run->load);
+    holds = check_ended(run, c, meter, status, refusal, error);
+    run->lazy->free(&run->load);
+    if (run->broken && error && !*error) {
+        g_propagate_error(error, g_steal_pointer(&run->broken));
+    }
+    return holds;
+}
+
+static bool start_and_run(LazyRun *run, const LoadCase *c, GError **error)
+{
+    g_autoptr(GError) refusal = NULL;
+    AllocMeter meter = { 0 };
+    SubjectStatus status;
+
+    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
+        run->load.shared[i] = guest_ram_is_large(run->context->ram, i);
+    }
+    alloc_meter_start(&meter);
+    status = run->lazy->start(&run->load, &refusal);
+    alloc_meter_stop();
+    if (status == SUBJECT_UNSUPPORTED) {
+        run->context->stats.unsupported++;
+        return true;
+    }
+    if (status == SUBJECT_ACCEPTED) {
+        return run_schedule(run, c, &meter, error);
+    }
+    guest_ram_survey(run->context->ram, c->guest->n_blocks);
+    return check_outcome(run->context, c, &run->load.load, &meter, status, refusal, error);
+}
+
+static bool load_lazily(LazyRun *run, const Input *input, const LoadCase *c, GError **error)
+{
+    Leftovers before;
+
+    lazy_run_reset(run, input, c);
+    run->load.load = subject_load(run->context, c, SUBJECT_WHOLE);
+    if (!give_ram(run->context, c, &run->load.load, error)) {
+        return false;
+    }
+    before = count_leftovers();
+    return start_and_run(run, c, error) && check_leftovers(run->context, before, error);
+}
+
+static bool check_lazily(PropertyContext *context, const Input *input, LoadCase *c, GError **error)
+{
+    LazyRun *run = context->lazy;
+    bool holds;
+
+    watchdog_begin(run->watchdog);
+    holds = load_lazily(run, input, c, error);
+    if (holds && c->reload) {
+        holds = check_reload(context, error);
+    }
+    watchdog_end(run->watchdog);
+    return holds;
+}
+
+static bool can_be_saved(const PropertyContext *context, const Input *input, const LoadCase *c)
+{
+    return input->lazy_flags & INPUT_LAZY_SAVE && context->subject->save && !c->reload &&
+           context->judgement.verdict == VERDICT_ACCEPT && c->before == 0 && !c->fail_read &&
+           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared;
+}
+
+/* False: lazy loads cannot be had; the pure part of the case is run. */
+static bool have_lazy_run(PropertyContext *context)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (context->lazy || context->lazy_missing) {
+        return context->lazy;
+    }
+    context->lazy = lazy_run_new(context, &error);
+    if (!context->lazy) {
+        context->lazy_missing = true;
+        fprintf(stderr, "pagewise: files are loaded eagerly, not lazily: %s\n", error->message);
+    }
+    return context->lazy;
+}
+
+void lazy_context_free(LazyRun *run)
+{
+    if (run) {
+        lazy_run_free(run);
+    }
+}
+
+bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
+{
+    Input input;
+    LoadCase c;
+    unsigned mutations;
+
+    if (!input_decode(data, size, &input) || input.kind != INPUT_LAZY) {
+        return true;
+    }
+    c = make_case(context, &input, &mutations);
+    c.lazy = true;
+    if (!begin_case(context, &c)) {
+        return true;
+    }
+    context->stats.either += context->judgement.verdict == VERDICT_MAY;
+    if (input_has_choices(&input) && !mutations && !c.repaired &&
+        !check_generator(context, error)) {
+        return false;
+    }
+    if (!context->subject->lazy) {
+        context->stats.unsupported++;
+        return true;
+    }
+    if (!have_lazy_run(context)) {
+        return check_case(context, &c, error);
+    }
+    return check_lazily(context, &input, &c, error) &&
+           (!can_be_saved(context, &input, &c) || save_and_load(context, &c, error));
+}

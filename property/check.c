@@ -405,7 +405,7 @@ static bool check_accepted(PropertyContext *context, const SubjectLoad *load, GE
 }
 
 /* Guest RAM that is all accounted for, or, for headers alone, none at all. */
-bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
+bool give_case_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error)
 {
     if (load->stages == SUBJECT_HEADERS) {
         load->blocks[0].host = guest_ram_forbidden(context->ram, error);
@@ -425,7 +425,7 @@ bool run_load(PropertyContext *context, const LoadCase *c, SubjectStages stages,
 {
     run->load = subject_load(context, c, stages);
     run->load.cost.log = log;
-    if (!give_ram(context, c, &run->load, error)) {
+    if (!give_case_ram(context, c, &run->load, error)) {
         return false;
     }
     run->status = run_subject(context, c, &run->load, &run->meter, &run->refusal);

@@ -118,7 +118,7 @@ bool check_load(PropertyContext *context, const LoadCase *c, SubjectStages stage
 SubjectLoad subject_load(const PropertyContext *context, const LoadCase *c, SubjectStages stages);
 
 /* Prepares guest RAM for @load; see check_load(). */
-bool give_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error);
+bool give_case_ram(PropertyContext *context, const LoadCase *c, SubjectLoad *load, GError **error);
 
 /* bounded, clean-reject and agrees of a load that is over. */
 bool check_outcome(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,

@@ -343,7 +343,7 @@ static bool load_lazily(LazyRun *run, const Input *input, const LoadCase *c, GEr
 
     lazy_run_reset(run, input, c);
     run->load.load = subject_load(run->context, c, SUBJECT_WHOLE);
-    if (!give_ram(run->context, c, &run->load.load, error)) {
+    if (!give_case_ram(run->context, c, &run->load.load, error)) {
         return false;
     }
     before = count_leftovers();

@@ -27,10 +27,9 @@ static const char *const id_names[] = {
     [PROPERTY_SETUP_UNDO] = "setup-undo",
     [PROPERTY_SAFE] = "safe",
     [PROPERTY_NO_FUNCTIONAL_CHANGE] = "no-functional-change",
-    [PROPERTY_MODEL] = "model",
     [PROPERTY_LAZY_EAGER] = "lazy=eager",
     [PROPERTY_ONCE] = "once",
-    [PROPERTY_NO_SILENT_ZERO] = "no-silent-zero",
+    [PROPERTY_MODEL] = "model",
 };
 
 static const Property properties[] = {

@@ -28,11 +28,9 @@ typedef enum PropertyId {
     PROPERTY_SETUP_UNDO,           /* setup-undo: what was taken is given back, always */
     PROPERTY_SAFE,                 /* no crash on any input */
     PROPERTY_NO_FUNCTIONAL_CHANGE, /* two trees answer alike: nfc.h */
-    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
     PROPERTY_LAZY_EAGER,           /* lazy=eager: loaded lazily, every page is the same */
     PROPERTY_ONCE,                 /* a page is installed once; the guest's own is left alone */
-    /* no-silent-zero: no page of zeroes, and no endless sleep, in place of data */
-    PROPERTY_NO_SILENT_ZERO,
+    PROPERTY_MODEL,                /* the model contradicts itself: a bug of pagewise */
 } PropertyId;
 
 /* The id as in the documentation: "eager=model". */

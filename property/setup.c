@@ -303,7 +303,7 @@ static bool check_given_back(PropertyContext *context, const SetupRun *run, cons
     return true;
 }
 
-static bool check_outcome(PropertyContext *context, const SetupRun *run, SubjectStatus status,
+static bool check_set_up(PropertyContext *context, const SetupRun *run, SubjectStatus status,
                           const GError *refusal, GError **error)
 {
     if (status == SUBJECT_REFUSED && (!refusal || refusal->message[0] == '\0')) {
@@ -411,7 +411,7 @@ static bool check_first(PropertyContext *context, SetupRun *run, GError **error)
 {
     g_autoptr(GError) refusal = NULL;
     SubjectStatus status = run_once(context, run, true, &refusal);
-    bool holds = check_outcome(context, run, status, refusal, error) &&
+    bool holds = check_set_up(context, run, status, refusal, error) &&
                  check_given_back(context, run, refusal, error);
 
     if (run->setup.n_kept > 0 || run->meter.calls[METERED_PROTECT] > 0) {

@@ -304,7 +304,7 @@ static bool check_given_back(PropertyContext *context, const SetupRun *run, cons
 }
 
 static bool check_set_up(PropertyContext *context, const SetupRun *run, SubjectStatus status,
-                          const GError *refusal, GError **error)
+                         const GError *refusal, GError **error)
 {
     if (status == SUBJECT_REFUSED && (!refusal || refusal->message[0] == '\0')) {
         return property_broken(context, PROPERTY_SETUP_UNDO, error,

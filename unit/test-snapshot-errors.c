@@ -9,6 +9,7 @@
 #include "unit/support.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -215,6 +216,48 @@ static bool body_fault_thread_dies(void)
 
 BOUNDED_TEST(test_fault_thread_has_to_leave, body_fault_thread_dies)
 
+typedef struct CountingNaps {
+    UffdOps ops;
+    unsigned naps; /* atomic */
+} CountingNaps;
+
+static void count_nap(const UffdOps *ops, unsigned microseconds)
+{
+    __atomic_fetch_add(&((CountingNaps *)ops)->naps, 1, __ATOMIC_RELAXED);
+    uffd_ops_real()->nap(uffd_ops_real(), microseconds);
+}
+
+/*
+ * The same while the eager thread has a claim: the fault thread must not close
+ * the descriptor under it, or what it places goes nowhere. It waits.
+ */
+static bool body_fault_thread_dies_beside_a_claim(void)
+{
+    g_autoptr(LazyGuest) guest = lazy_guest_small();
+    CountingNaps counting = { .ops = *uffd_ops_real() };
+    uint64_t claimed = bit_is_set(guest->what.bits, 0, host_pages(guest)) ? 0 : 1;
+    SnapshotLoad *load;
+    Gate gate;
+
+    counting.ops.read = read_fails;
+    counting.ops.nap = count_nap;
+    guest->mis.uffd_ops = &counting.ops;
+    guest->mis.remove_events = true;
+    gate_init(&gate, guest, LAZY_POINT_CLAIMED, LAZY_EAGER_THREAD, claimed);
+    load = lazy_guest_start(guest, true);
+    CHECK(load);
+    gate_wait(&gate);
+    CHECK(page_gives(guest, 66, SIGBUS));
+    while (__atomic_load_n(&counting.naps, __ATOMIC_RELAXED) == 0) {
+        sched_yield();
+    }
+    gate_open(&gate);
+    CHECK(ends_with_error(load, "reading from userfaultfd: Input/output error"));
+    return page_gives(guest, claimed, SIGBUS);
+}
+
+BOUNDED_TEST(test_fault_thread_leaves_beside_a_claim, body_fault_thread_dies_beside_a_claim)
+
 static int copy_enomem(const UffdOps *ops, int uffd, struct uffdio_copy *copy)
 {
     (void)ops;
@@ -372,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_file_truncated_beside_the_load),
         cmocka_unit_test(test_io_error),
         cmocka_unit_test(test_fault_thread_has_to_leave),
+        cmocka_unit_test(test_fault_thread_leaves_beside_a_claim),
         cmocka_unit_test(test_copy_fails),
         cmocka_unit_test(test_system_calls_on_poison),
         cmocka_unit_test(test_poison_does_not_outlive_its_load),

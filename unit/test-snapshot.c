@@ -695,6 +695,45 @@ static void test_mutants_break_every_rule(void **state)
     assert_string_equal(missing->str, "");
 }
 
+/* Whatever was generated is right for the guest that it was made to fit. */
+static void test_fit(void **state)
+{
+    static const Guest guests[] = {
+        { .target_page_size = 4096,
+          .machine = "none",
+          .n_blocks = 1,
+          .blocks = { { "ram", 0x40000, 0x40000, 4096 } } },
+        { .target_page_size = 4096,
+          .x_ignore_shared = true,
+          .machine = "pc",
+          .n_blocks = 3,
+          .blocks = { { "pc.ram", 0x100000, 0x100000, 4096 },
+                      { "pc.bios", 0x1000, 0x1000, 4096 },
+                      { "acpi/tables", 0x2000, 0x10000, 4096 } } },
+        { .target_page_size = 16384,
+          .machine = "none",
+          .n_blocks = 1,
+          .blocks = { { "ram", 0x10000, 0x10000, 4096 } } },
+    };
+    g_autoptr(Snapshot) s = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+
+    (void)state;
+    for (unsigned number = 0; number < N_ENTROPIES / 4; number++) {
+        const Guest *guest = &guests[number % G_N_ELEMENTS(guests)];
+        uint8_t entropy[ENTROPY_LENGTH];
+        Choices choices = choices_init(entropy, sizeof(entropy));
+        Guest other;
+
+        entropy_fill(number, entropy, sizeof(entropy));
+        snapshot_generate(&choices, SMALL_BLOCKS, s, &other);
+        snapshot_fit(s, guest);
+        snapshot_encode(s, file);
+        assert_int_equal(s->blocks->len, guest->n_blocks);
+        assert_accepted(file, guest, number);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -712,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_alloc),
         cmocka_unit_test(test_zero_entropy),
         cmocka_unit_test(test_generated_is_accepted),
+        cmocka_unit_test(test_fit),
         cmocka_unit_test(test_locality),
         cmocka_unit_test(test_each_mutation),
         cmocka_unit_test(test_mutations_of_nothing),

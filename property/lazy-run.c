@@ -1171,9 +1171,11 @@ static void find_pages(LazyRun *run)
 
 bool lazy_run_begin(LazyRun *run)
 {
+    bool rests = let_loader_rest(run);
+
     find_pages(run);
     hand_over(run);
-    return let_loader_rest(run);
+    return rests;
 }
 
 SubjectStatus lazy_run_end(LazyRun *run, GError **refusal)

@@ -689,9 +689,9 @@ static void act_at_once(LazyRun *run, GuestAct *guest_act)
     }
     has_to = is_driven(run) && has_to_fault(run, guest_act);
     placed = has_to ? times_placed(guest_act) : 0;
+    run->own_act = guest_act;
     hand_over(run);
     __atomic_store_n(&run->waiting_for, "the guest's own act is over", __ATOMIC_RELEASE);
-    run->own_act = guest_act;
     act(run, guest_act);
     let_loader_rest(run); /* Who placed the page may be held right behind that. */
     hand_over(run);
@@ -1171,9 +1171,11 @@ static void find_pages(LazyRun *run)
 
 bool lazy_run_begin(LazyRun *run)
 {
+    bool rests = let_loader_rest(run);
+
     find_pages(run);
     hand_over(run);
-    return let_loader_rest(run);
+    return rests;
 }
 
 SubjectStatus lazy_run_end(LazyRun *run, GError **refusal)

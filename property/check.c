@@ -137,8 +137,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
 {
     const SubjectCost *cost = &load->cost;
     /* Its buffer is there whatever the file is. */
-    uint64_t max_allocated =
-        FREE_BYTES + context->subject->read_ahead + guest_pages(c->guest) / 2;
+    uint64_t max_allocated = FREE_BYTES + context->subject->read_ahead + guest_pages(c->guest) / 2;
 
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {
         return property_broken(context, PROPERTY_BOUNDED, error,

@@ -718,8 +718,7 @@ static bool can_do(const LazyRun *run, StepAction action)
 static bool is_left_out(const LazyRun *run, StepAction action)
 {
     /* Discards and cancelling have to be over before end(); what madvise() does is heeded. */
-    return (run->ending && (action == STEP_DISCARD || action == STEP_CANCEL)) ||
-           run->n_blocks == 0;
+    return (run->ending && (action == STEP_DISCARD || action == STEP_CANCEL)) || run->n_blocks == 0;
 }
 
 static void guest_step(LazyRun *run, const Step *step)

@@ -171,6 +171,14 @@ static bool set_count_to_one(FindingLoad *load, const Judgement *judgement,
     return put_be(load, violation->offset, 4, 1);
 }
 
+/* A version whose low byte is right; any other one is refused. */
+static bool set_cut_version(FindingLoad *load, const Judgement *judgement,
+                            const Violation *violation)
+{
+    (void)judgement;
+    return (uint8_t)violation->value == 1 && put_be(load, violation->offset, 4, 1);
+}
+
 static bool turn_x_ignore_shared_off(FindingLoad *load, const Judgement *judgement,
                                      const Violation *violation)
 {
@@ -224,6 +232,7 @@ static const struct {
     { "end stream", end_stream },
     { "set machine length", set_machine_length },
     { "set count", set_count_to_one },
+    { "set cut version", set_cut_version },
     { "turn x-ignore-shared off", turn_x_ignore_shared_off },
     { "turn clearing off", turn_clear_pages_off },
     { "turn multifd off", turn_multifd_off },

@@ -709,11 +709,16 @@ static void act_at_once(LazyRun *run, GuestAct *guest_act)
 
 /* Steps. */
 
+static bool can_do(const LazyRun *run, StepAction action)
+{
+    return (action != STEP_CANCEL || run->lazy->cancel) &&
+           (action != STEP_DISCARD || run->lazy->discard);
+}
+
 static bool is_left_out(const LazyRun *run, StepAction action)
 {
     /* Discards and cancelling have to be over before end(); what madvise() does is heeded. */
-    return (run->ending && (action == STEP_DISCARD || action == STEP_CANCEL)) ||
-           (action == STEP_CANCEL && !run->lazy->cancel) || run->n_blocks == 0;
+    return (run->ending && (action == STEP_DISCARD || action == STEP_CANCEL)) || run->n_blocks == 0;
 }
 
 static void guest_step(LazyRun *run, const Step *step)
@@ -722,6 +727,10 @@ static void guest_step(LazyRun *run, const Step *step)
 
     if (guest_act.action == STEP_MADVISE && !run->load.remove_events) {
         guest_act.action = STEP_DISCARD;
+    }
+    if (!can_do(run, guest_act.action)) {
+        run->context->stats.left_out++;
+        return;
     }
     if (is_left_out(run, guest_act.action)) {
         return;

@@ -417,6 +417,10 @@ bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, G
         context->stats.unsupported++;
         return true;
     }
+    if (context->subject->lazy->drops_ram) {
+        /* Behind the repairs and the load's own mode: of the expectation alone. */
+        context->judgement.guest.clear_pages = true;
+    }
     if (!have_lazy_run(context)) {
         return check_case(context, &c, error);
     }

@@ -55,6 +55,7 @@ typedef struct PropertyStats {
     uint64_t lazy;        /* loads that were begun lazily */
     uint64_t faults;      /* that these served */
     uint64_t failed;      /* of these, loads that failed later than in the header stage */
+    uint64_t left_out;    /* steps of schedules that the subject cannot do */
     uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
     uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */

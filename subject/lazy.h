@@ -133,6 +133,7 @@ struct SubjectLazy {
     uint64_t points;     /* of SubjectPoint: bit masks of what it tells */
     uint64_t operations; /* of SubjectOperation: what can be made to fail, and is told of */
     bool remove_events;  /* it can heed discards by plain madvise() */
+    bool drops_ram;      /* start() drops RAM: what the file has not reads as zero */
     bool poisons;        /* after a failure no page of zeroes stands in for data */
 
     /*
@@ -148,7 +149,7 @@ struct SubjectLazy {
      */
     SubjectStatus (*start)(SubjectLazyLoad *load, GError **error);
 
-    /* Drops host pages: they read as zero from now on. Any thread of the property. */
+    /* Drops host pages: they read as zero from now on. Any thread of the property. May be NULL. */
     SubjectStatus (*discard)(SubjectLazyLoad *load, unsigned block, uint64_t offset,
                              uint64_t length, GError **error);
 

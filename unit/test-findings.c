@@ -176,7 +176,22 @@ static void test_repairs_are_narrow(void **state)
     assert_repaired_to("multifd-short-read", 0x81, bits, 1);
     assert_repaired_to("postcopy-listen", 0x20000d, eof, 1);
     assert_repaired_to("capability-count-huge", 0x31, one, 4);
+    assert_repaired_to("subsection-version-cut", 0x2d, one, 4);
     assert_repaired_to("machine-length-huge", 0x09, four, 4);
+}
+
+/* What QEMU refuses is left for it to refuse. */
+static void test_a_version_is_repaired_if_its_low_byte_is_right(void **state)
+{
+    static const uint8_t other[4] = { 0, 0, 1, 2 };
+    g_autoptr(Findings) findings = read_stored("subsection-version-cut");
+    g_autoptr(Findings) all = read_all();
+    g_auto(Reproducer) r = { .file = NULL };
+
+    (void)state;
+    reproducer_init(&r, findings_by_id(all, "subsection-version-cut"));
+    sparse_file_write(r.file, 0x2d, other, sizeof(other));
+    assert_int_equal(findings_repair(findings, &r.load, NULL), 0);
 }
 
 static void test_the_mode_counts(void **state)
@@ -396,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_each_reproducer_triggers_its_finding),
         cmocka_unit_test(test_repaired_reproducers_trigger_nothing),
         cmocka_unit_test(test_repairs_are_narrow),
+        cmocka_unit_test(test_a_version_is_repaired_if_its_low_byte_is_right),
         cmocka_unit_test(test_the_mode_counts),
         cmocka_unit_test(test_right_files_are_left_alone),
         cmocka_unit_test(test_the_reference_is_right),

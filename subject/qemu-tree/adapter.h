@@ -31,6 +31,9 @@ void *tree_channel_new(SubjectLoad *load);
 /* Did a read fail by our doing since tree_channel_open()? */
 bool tree_channel_failed(const SubjectLoad *load);
 
+/* Nothing that is read from now on is the format's: no read fails that has not yet. */
+void tree_channel_at_end(SubjectLoad *load);
+
 /* unit-ram.c */
 void tree_ram_register(void);
 /* parse_ramblock(); false: what QEMU reported says why. */
@@ -65,7 +68,7 @@ SubjectStatus tree_load_file(SubjectLoad *load, GError **error);
 
 /* unit-savevm.c */
 /* The whole stream: 0, or -errno. @complete: all that is about RAM was read. */
-int tree_savevm_load(QEMUFile *file, Error **errp, bool *complete);
+int tree_savevm_load(SubjectLoad *load, QEMUFile *file, Error **errp, bool *complete);
 void tree_savevm_cleanup(void);
 
 /* platform.c: the state around the loader: one machine, one incoming migration. */

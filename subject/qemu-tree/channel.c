@@ -17,6 +17,9 @@
 
 #include "subject/qemu-tree/adapter.h"
 
+/* Of a file that is made real, bytes that are no holes: to write more takes too long. */
+#define MAX_REAL_DATA (UINT64_C(16) << 20)
+
 #define TYPE_MEMORY "pagewise-channel-memory"
 #define TYPE_FILE "pagewise-channel-file"
 
@@ -44,6 +47,13 @@ bool tree_channel_failed(const SubjectLoad *load)
 
     return cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes ||
            (cost->fail_read && cost->reads >= cost->fail_read);
+}
+
+void tree_channel_at_end(SubjectLoad *load)
+{
+    if (load->cost.reads < load->cost.fail_read) {
+        load->cost.fail_read = 0;
+    }
 }
 
 /* False: this read fails. Threads may read at a time (multifd). */
@@ -262,8 +272,12 @@ static QIOChannel *open_memory(SubjectLoad *load, uint64_t offset)
 static QIOChannel *open_file(SubjectLoad *load, uint64_t offset)
 {
     FileChannel *self;
-    int fd = memfd_create("pagewise-snapshot", MFD_CLOEXEC);
+    int fd;
 
+    if (sparse_file_data_bytes(load->file) > MAX_REAL_DATA) {
+        return NULL;
+    }
+    fd = memfd_create("pagewise-snapshot", MFD_CLOEXEC);
     if (fd < 0 || !sparse_file_to_fd(load->file, fd, NULL)) {
         close(fd);
         return NULL;

@@ -253,13 +253,6 @@ static SubjectStatus start(SubjectLazyLoad *load, GError **error)
     return SUBJECT_ACCEPTED;
 }
 
-static SubjectStatus discard(SubjectLazyLoad *load, unsigned block, uint64_t offset,
-                             uint64_t length, GError **error)
-{
-    /* During postcopy the balloon is inhibited. */
-    return SUBJECT_UNSUPPORTED;
-}
-
 static SubjectStatus end(SubjectLazyLoad *load, GError **error)
 {
     Running *running = load->running;
@@ -297,10 +290,11 @@ static SubjectInstaller installer(const SubjectLazyLoad *load, unsigned block, u
 }
 
 const SubjectLazy tree_lazy = {
+    /* postcopy_ram_incoming_init() discards all RAM; the balloon is inhibited: no discards. */
+    .drops_ram = true,
     .session_new = session_new,
     .session_free = session_free,
     .start = start,
-    .discard = discard,
     .end = end,
     .faults = faults,
     .installer = installer,

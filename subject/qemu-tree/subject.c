@@ -68,7 +68,8 @@ SubjectStatus tree_load_file(SubjectLoad *load, GError **error)
         return SUBJECT_UNSUPPORTED;
     }
     file = tree_channel_open(load, 0);
-    status = tree_multifd_begin(load, &err) ? tree_savevm_load(file, &err, &complete) : -EINVAL;
+    status =
+        tree_multifd_begin(load, &err) ? tree_savevm_load(load, file, &err, &complete) : -EINVAL;
     tree_platform_give_blocks(load);
     /* As migration_incoming_state_destroy(). */
     tree_multifd_end();

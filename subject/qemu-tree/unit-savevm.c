@@ -8,7 +8,9 @@
  */
 #include "qemu/osdep.h"
 
+#include "migration/qemu-file-types.h"
 #include "qemu-file.h"
+#include "savevm.h"
 
 #include "subject/qemu-tree/adapter.h"
 
@@ -18,6 +20,7 @@
 
 /* One load at a time: this is its state. */
 static struct {
+    SubjectLoad *load; /* borrowed */
     bool complete;
     bool in_command;
 } walk;
@@ -41,16 +44,34 @@ static unsigned get_command_word(QEMUFile *file)
     return walk.in_command && word != COMMAND_SWITCHOVER_START ? COMMAND_INVALID : word;
 }
 
+/*
+ * The stream's end: QEMU looks for a VM description behind it, and means to
+ * go on whatever comes of that. So no read fails there that has not before.
+ * Where another byte is read by this (a footer's mark, the configuration's, the
+ * length of a capability's name), 0 is refused.
+ */
+static int get_section_type(QEMUFile *file)
+{
+    int type = qemu_get_byte(file);
+
+    if (type == QEMU_VM_EOF && !qemu_file_get_error(file)) {
+        tree_channel_at_end(walk.load);
+    }
+    return type;
+}
+
+#define qemu_get_byte(file) get_section_type(file)
 #define qemu_get_counted_string(file, name) get_section_name(file, name)
 #define qemu_get_be16(file) get_command_word(file)
 
 #include PAGEWISE_UNIT
 
-int tree_savevm_load(QEMUFile *file, Error **errp, bool *complete)
+int tree_savevm_load(SubjectLoad *load, QEMUFile *file, Error **errp, bool *complete)
 {
     int status;
 
     memset(&walk, 0, sizeof(walk));
+    walk.load = load;
 #if PAGEWISE_HAVE_LOADVM_STATE_ERRP
     status = qemu_loadvm_state(file, errp);
 #else

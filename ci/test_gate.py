@@ -179,6 +179,9 @@ class FakeBuild:
     def new_inputs(self, stem):
         return []
 
+    def differs_alone(self, path):
+        return self.play.differ
+
     def replay(self, stem, inputs, seconds):
         bad = self.play.bad.get(self.name, {})
         return [toolchain.Failure(stem, path, bad[path.name], "output")
@@ -203,6 +206,7 @@ class FakeToolchain:
         self.bad, self.findings, self.found = {}, {}, {}
         self.broken = set()
         self.fuzzed = []
+        self.differ = True
         self.configured = {}
         self.lines = {"migration/ram.c": {1: 5, 2: 0, 3: 1}}
 
@@ -306,6 +310,15 @@ class GateTest(TreeTest):
         self.play.found = self.failure("nfc-layout", "no-functional-change: error text differs")
         self.assertEqual(self.run_gate(message, text="int other;\n"), 1)
         self.assertIn("error text differs", self.summary)
+
+    def test_both_end_alike(self):
+        self.play.found = self.failure("nfc-layout", "crash: SUMMARY: AddressSanitizer: FPE")
+        self.play.differ = False
+        message = "migration: split\n\nNo functional change.\n"
+        self.assertEqual(self.run_gate(message), 0, self.summary)
+        self.assertIn("base and series end alike", self.messages(SKIPPED))
+        self.play.differ = True
+        self.assertEqual(self.run_gate(message, text="int other;\n"), 1)
 
     def test_no_functional_change_of_one_patch(self):
         self.commit("one\n\nNo functional change.", {"migration/ram.c": "1\n"})

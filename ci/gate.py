@@ -171,7 +171,9 @@ class Gate:
 
     def say(self, failure):
         kept = self.keep(failure)
-        command = f"{failure.target}-replay {kept}" if kept else failure.target
+        # The targets of nfc have no replay program: they take the input themselves.
+        program = failure.target + ("" if failure.target.startswith("nfc-") else "-replay")
+        command = f"{program} {kept}" if kept else failure.target
         return f"{failure.message} [{command}]"
 
     def keep(self, failure):

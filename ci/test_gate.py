@@ -310,6 +310,7 @@ class GateTest(TreeTest):
         self.play.found = self.failure("nfc-layout", "no-functional-change: error text differs")
         self.assertEqual(self.run_gate(message, text="int other;\n"), 1)
         self.assertIn("error text differs", self.summary)
+        self.assertIn("[nfc-layout findings/", self.messages(FAILED))
 
     def test_both_end_alike(self):
         self.play.found = self.failure("nfc-layout", "crash: SUMMARY: AddressSanitizer: FPE")

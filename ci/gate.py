@@ -156,8 +156,13 @@ class Gate:
                        time.monotonic() - started)
 
     def judge(self, suite, name, failures, seconds):
-        """What fails on the base, too, is not the series' doing."""
-        new = [failure for failure in failures if failure.key() not in self.base_failures]
+        """What fails on the base, too, is not the series' doing.
+
+        The base's failures were counted up to a limit only: what is not among
+        them is asked of the base alone.
+        """
+        new = [failure for failure in failures if failure.key() not in self.base_failures and
+               not self.fails_on_base(failure)]
         for failure in new:
             self.head_failures.append(failure)
             self.add(suite, f"{name}: {failure.path.name}", FAILED, self.say(failure),

@@ -65,7 +65,9 @@ class Series:
         self.qemu = Path(qemu).resolve()
         if not (self.qemu / "migration" / "ram.c").exists():
             raise SeriesError(f"{qemu} is no QEMU source tree: there is no migration/ram.c")
-        if self.git("rev-parse", "--git-dir", check=False) is None:
+        # A tree below someone else's checkout is not that checkout: no prefix.
+        prefix = self.git("rev-parse", "--show-prefix", check=False)
+        if prefix is None or prefix.strip():
             raise SeriesError(f"{qemu} is not under git: the gate compares two revisions of it")
         self.labels = {label.strip().lower() for text in labels for label in text.split(",")}
         self.description = description

@@ -179,8 +179,13 @@ class FakeBuild:
     def new_inputs(self, stem):
         return []
 
+    def differs_alone(self, path):
+        return self.play.differ
+
     def replay(self, stem, inputs, seconds):
-        bad = self.play.bad.get(self.name, {})
+        bad = dict(self.play.bad.get(self.name, {}))
+        if len(inputs) > 1 and self.name == "base" and self.play.cut:
+            bad = {}  # more fails than is counted
         return [toolchain.Failure(stem, path, bad[path.name], "output")
                 for path in inputs if path.name in bad and stem == "qemu-tree-stream"]
 
@@ -203,6 +208,8 @@ class FakeToolchain:
         self.bad, self.findings, self.found = {}, {}, {}
         self.broken = set()
         self.fuzzed = []
+        self.differ = True
+        self.cut = False
         self.configured = {}
         self.lines = {"migration/ram.c": {1: 5, 2: 0, 3: 1}}
 
@@ -287,6 +294,12 @@ class GateTest(TreeTest):
         path = self.play.corpus / "bad"
         return {target: toolchain.Failure(target, path, message, "output")}
 
+    def test_failure_beyond_those_that_were_counted(self):
+        self.play.bad = {"base": {"bad": "SEGV"}, "series": {"bad": "SEGV"}}
+        self.play.cut = True
+        self.assertEqual(self.run_gate(), 0, self.summary)
+        self.assertIn("fail on the base as well", self.messages(SKIPPED))
+
     def test_fuzzing_finds_something_new(self):
         self.play.found = self.failure("qemu-tree-stream")
         self.assertEqual(self.run_gate(), 1)
@@ -306,6 +319,16 @@ class GateTest(TreeTest):
         self.play.found = self.failure("nfc-layout", "no-functional-change: error text differs")
         self.assertEqual(self.run_gate(message, text="int other;\n"), 1)
         self.assertIn("error text differs", self.summary)
+        self.assertIn("[nfc-layout findings/", self.messages(FAILED))
+
+    def test_both_end_alike(self):
+        self.play.found = self.failure("nfc-layout", "crash: SUMMARY: AddressSanitizer: FPE")
+        self.play.differ = False
+        message = "migration: split\n\nNo functional change.\n"
+        self.assertEqual(self.run_gate(message), 0, self.summary)
+        self.assertIn("base and series end alike", self.messages(SKIPPED))
+        self.play.differ = True
+        self.assertEqual(self.run_gate(message, text="int other;\n"), 1)
 
     def test_no_functional_change_of_one_patch(self):
         self.commit("one\n\nNo functional change.", {"migration/ram.c": "1\n"})

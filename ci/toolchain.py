@@ -15,6 +15,9 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "cmake"))
+from nfc import SIDES, Record  # noqa: E402
+
 SUBJECT = "qemu-tree"
 RUNNING = re.compile(r"^replay: the input was (.*)$", re.MULTILINE)
 PARAGRAPH = re.compile(r"^ *pagewise: (.*)$", re.MULTILINE)
@@ -121,6 +124,11 @@ class Build:
                         env={key: value for key, value in os.environ.items()
                              if key != "FUZZ_SECONDS"})
         return read_fuzz_report(self.folder, stems, output)
+
+    def differs_alone(self, path):
+        """Whether base and series, each in a process of its own, answer an input otherwise."""
+        base, series = (Record(self.program("nfc-record"), side, path).lines for side in SIDES)
+        return base != series
 
     def new_inputs(self, stem):
         folder = self.folder / "fuzz" / stem / "corpus"

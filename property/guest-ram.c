@@ -189,7 +189,7 @@ static bool arena_clear_large(Arena *arena, GError **error)
 }
 
 /* A forked child has a map of its own. */
-static bool open_pagemap(GuestRam *ram)
+static void open_pagemap(GuestRam *ram)
 {
     pid_t pid = getpid();
 
@@ -201,17 +201,16 @@ static bool open_pagemap(GuestRam *ram)
         ram->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
         ram->pagemap_pid = pid;
     }
-    return ram->pagemap_fd >= 0;
 }
 
 /* Bit i: page i of the block is there, or swapped out. All, where that cannot be known. */
-static uint64_t present_pages(GuestRam *ram, const RamBlock *block)
+static uint64_t present_pages(const GuestRam *ram, const RamBlock *block)
 {
     uint64_t entries[64];
     size_t n = block->max_length / PAGE;
     uint64_t present = 0;
 
-    if ((uintptr_t)block->host % PAGE || !open_pagemap(ram) ||
+    if ((uintptr_t)block->host % PAGE || ram->pagemap_fd < 0 ||
         pread(ram->pagemap_fd, entries, n * sizeof(*entries),
               (off_t)((uintptr_t)block->host / PAGE * sizeof(*entries))) !=
             (ssize_t)(n * sizeof(*entries))) {
@@ -254,7 +253,7 @@ static void fill_with_zeroes(const RamBlock *block, uint64_t present)
     }
 }
 
-static bool prepare_small(GuestRam *ram, RamBlock *block, uint8_t before, GError **error)
+static bool prepare_small(const GuestRam *ram, RamBlock *block, uint8_t before, GError **error)
 {
     if (!arena_map_small(&block->small, error)) {
         return false;

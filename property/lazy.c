@@ -389,11 +389,25 @@ static bool check_lazily(PropertyContext *context, const Input *input, LoadCase 
     return holds;
 }
 
+/* The writer looks at every byte: guests that are small are enough. */
+#define MAX_SAVED_BYTES (UINT64_C(128) << 10)
+
+static uint64_t bytes_of(const Guest *guest)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        bytes += guest->blocks[i].used_length;
+    }
+    return bytes;
+}
+
 static bool can_be_saved(const PropertyContext *context, const Input *input, const LoadCase *c)
 {
     return input->lazy_flags & INPUT_LAZY_SAVE && context->subject->save && !c->reload &&
            context->judgement.verdict == VERDICT_ACCEPT && c->before == 0 && !c->fail_read &&
-           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared;
+           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared &&
+           bytes_of(c->guest) <= MAX_SAVED_BYTES;
 }
 
 /* False: lazy loads cannot be had; the pure part of the case is run. */

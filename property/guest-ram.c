@@ -8,6 +8,7 @@
 #include "property/guest-ram.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,16 +27,18 @@ typedef struct Range {
 } Range;
 
 typedef struct Arena {
-    uint8_t *base; /* of the mapping, guards included; NULL: not mapped yet */
-    uint64_t size; /* between the guards, bytes */
-    int fd;        /* memory file of a large arena, else -1 */
-    GArray *pages; /* of Range: what the memory file holds, as of the last survey */
+    uint8_t *base;  /* of the mapping, guards included; NULL: not mapped yet */
+    uint64_t size;  /* between the guards, bytes */
+    bool has_holes; /* small: pages may be missing, and are zero */
+    int fd;         /* memory file of a large arena, else -1 */
+    GArray *pages;  /* of Range: what the memory file holds, as of the last survey */
 } Arena;
 
 typedef struct RamBlock {
     Arena small;
     Arena large;
     bool is_large;
+    uint64_t present; /* small, with holes: bit i: page i is there, as of the last survey */
     uint8_t before;
     uint8_t *host;
     uint64_t used_length;
@@ -45,7 +48,12 @@ typedef struct RamBlock {
 struct GuestRam {
     RamBlock blocks[GUEST_MAX_BLOCKS];
     Arena forbidden;
+    int pagemap_fd; /* -1: not needed so far */
+    pid_t pagemap_pid;
 };
+
+#define PAGE 4096
+G_STATIC_ASSERT(GUEST_RAM_SMALL / PAGE <= 64);
 
 GuestRam *guest_ram_new(void)
 {
@@ -56,6 +64,7 @@ GuestRam *guest_ram_new(void)
         ram->blocks[i].large.fd = -1;
     }
     ram->forbidden.fd = -1;
+    ram->pagemap_fd = -1;
     return ram;
 }
 
@@ -77,6 +86,9 @@ void guest_ram_free(GuestRam *ram)
         arena_unmap(&ram->blocks[i].large);
     }
     arena_unmap(&ram->forbidden);
+    if (ram->pagemap_fd >= 0) {
+        close(ram->pagemap_fd);
+    }
     g_free(ram);
 }
 
@@ -176,24 +188,85 @@ static bool arena_clear_large(Arena *arena, GError **error)
     return true;
 }
 
+/* A forked child has a map of its own. */
+static void open_pagemap(GuestRam *ram)
+{
+    pid_t pid = getpid();
+
+    if (ram->pagemap_fd >= 0 && ram->pagemap_pid != pid) {
+        close(ram->pagemap_fd);
+        ram->pagemap_fd = -1;
+    }
+    if (ram->pagemap_fd < 0) {
+        ram->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+        ram->pagemap_pid = pid;
+    }
+}
+
+/* Bit i: page i of the block is there, or swapped out. All, where that cannot be known. */
+static uint64_t present_pages(const GuestRam *ram, const RamBlock *block)
+{
+    uint64_t entries[64];
+    size_t n = block->max_length / PAGE;
+    uint64_t present = 0;
+
+    if ((uintptr_t)block->host % PAGE || ram->pagemap_fd < 0 ||
+        pread(ram->pagemap_fd, entries, n * sizeof(*entries),
+              (off_t)((uintptr_t)block->host / PAGE * sizeof(*entries))) !=
+            (ssize_t)(n * sizeof(*entries))) {
+        return UINT64_MAX;
+    }
+    for (size_t i = 0; i < n; i++) {
+        present |= (uint64_t)(entries[i] >> 62 != 0) << i;
+    }
+    return present;
+}
+
 void guest_ram_survey(GuestRam *ram, unsigned n_blocks)
 {
     for (unsigned i = 0; i < n_blocks; i++) {
-        if (ram->blocks[i].is_large) {
-            arena_survey(&ram->blocks[i].large);
+        RamBlock *block = &ram->blocks[i];
+
+        if (block->is_large) {
+            arena_survey(&block->large);
+        } else if (block->small.has_holes) {
+            block->present = present_pages(ram, block);
         }
     }
 }
 
-static bool prepare_small(RamBlock *block, uint8_t before, GError **error)
+void guest_ram_will_have_holes(GuestRam *ram, unsigned n_blocks)
+{
+    for (unsigned i = 0; i < n_blocks; i++) {
+        ram->blocks[i].small.has_holes = true;
+    }
+    open_pagemap(ram);
+}
+
+/* Pages that are missing are zero as it is. */
+static void fill_with_zeroes(const RamBlock *block, uint64_t present)
+{
+    for (uint64_t at = 0; at < block->used_length; at += PAGE) {
+        if (present >> (at / PAGE) & 1) {
+            memset(block->host + at, 0, MIN(PAGE, block->used_length - at));
+        }
+    }
+}
+
+static bool prepare_small(const GuestRam *ram, RamBlock *block, uint8_t before, GError **error)
 {
     if (!arena_map_small(&block->small, error)) {
         return false;
     }
     block->host = block->small.base + GUARD + block->small.size - block->max_length;
     block->before = before;
+    block->present = UINT64_MAX;
     memset(block->host - SLACK, GUEST_RAM_CANARY, SLACK);
-    memset(block->host, before, block->used_length);
+    if (before == 0 && block->small.has_holes) {
+        fill_with_zeroes(block, present_pages(ram, block));
+    } else {
+        memset(block->host, before, block->used_length);
+    }
     memset(block->host + block->used_length, GUEST_RAM_CANARY,
            block->max_length - block->used_length);
     return true;
@@ -226,7 +299,8 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         block->used_length = guest->blocks[i].used_length;
         block->max_length = guest->blocks[i].max_length;
         block->is_large = block->max_length > GUEST_RAM_SMALL;
-        if (block->is_large ? !prepare_large(block, error) : !prepare_small(block, before, error)) {
+        if (block->is_large ? !prepare_large(block, error)
+                            : !prepare_small(ram, block, before, error)) {
             return false;
         }
     }
@@ -290,6 +364,23 @@ static bool memory_is_filled(const RamBlock *block, uint64_t start, uint64_t end
     return *differs == end;
 }
 
+/* A small block with holes: what is missing is zero, and reading it would make it. */
+static bool holes_are_filled(const RamBlock *block, uint64_t start, uint64_t end, uint8_t byte,
+                             uint64_t *differs)
+{
+    for (uint64_t at = start; at < end;) {
+        uint64_t next = MIN(end, (at / PAGE + 1) * PAGE);
+
+        if ((byte != 0 || block->present >> (at / PAGE) & 1) &&
+            !memory_is_filled(block, at, next, byte, differs)) {
+            return false;
+        }
+        at = next;
+    }
+    *differs = end;
+    return true;
+}
+
 /*
  * A large block: only pages that the memory file holds can be anything but
  * zero; reading the others through the mapping would make them.
@@ -330,8 +421,11 @@ bool guest_ram_is_filled(const GuestRam *ram, unsigned block, uint64_t start, ui
     if (start >= end) {
         return true;
     }
-    return b->is_large ? file_is_filled(b, start, end, byte, differs)
-                       : memory_is_filled(b, start, end, byte, differs);
+    if (b->is_large) {
+        return file_is_filled(b, start, end, byte, differs);
+    }
+    return b->present == UINT64_MAX ? memory_is_filled(b, start, end, byte, differs)
+                                    : holes_are_filled(b, start, end, byte, differs);
 }
 
 bool guest_ram_is_untouched(const GuestRam *ram, unsigned block, uint64_t start, uint64_t end,

@@ -59,10 +59,18 @@ bool guest_ram_is_large(const GuestRam *ram, unsigned block);
 
 /*
  * To be called after each load, before its RAM is asked about: notes which
- * pages of the large blocks there are. (Asking the kernel for each gap between
- * two pages would cost more than the load.)
+ * pages there are of the large blocks, and of the small ones with holes.
+ * (Asking the kernel for each gap between two pages would cost more than the
+ * load.)
  */
 void guest_ram_survey(GuestRam *ram, unsigned n_blocks);
+
+/*
+ * Before a load that may leave pages of small blocks missing, or drop them:
+ * from now on those are asked for before they are written or read as zero
+ * (each would cost a page fault). To be called in the process that loads.
+ */
+void guest_ram_will_have_holes(GuestRam *ram, unsigned n_blocks);
 
 /*
  * After a load that failed: makes [start, end) of the block, whole pages,

@@ -132,7 +132,7 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 /* A file with more bytes that are no hole is not judged: it would take too long. */
 #define INPUT_MAX_DATA_BYTES (UINT64_C(2) << 20)
 /* Lazy: anonymous memory up to GUEST_RAM_SMALL, a memory file above. */
-#define INPUT_MAX_LAZY_BLOCK_BYTES (UINT64_C(1) << 20)
+#define INPUT_MAX_LAZY_BLOCK_BYTES (UINT64_C(320) << 10)
 #define INPUT_MAX_STEPS 48
 /* More mutations than these hide each other. */
 #define INPUT_MAX_MUTATIONS 8

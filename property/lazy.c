@@ -185,22 +185,51 @@ static bool check_installers(LazyRun *run, bool all_loaded)
 
 /* Guest RAM. */
 
-static bool give_up_page(LazyRun *run, const LazyBlock *block, uint64_t page)
+/*
+ * Can nobody touch the page? A signal costs as much as a small load: of a run of
+ * pages that the kernel said it poisoned, the first one is tried.
+ */
+static bool is_lost(const LazyBlock *block, uint64_t page, bool lost_before)
 {
-    LazyPage *state = &block->pages[page];
+    const LazyPage *state = &block->pages[page];
+    bool poisoned = state->poisons > 0 && state->copies == 0 && state->discards == 0;
+    uint8_t unused;
 
-    if (state->kept && !lazy_run_may_shut_off(run)) {
-        return lazy_run_broken(run, PROPERTY_ONCE, block,
-                               "host page %" PRIu64 ": the guest had it, and cannot touch it any "
-                               "more after the load failed",
-                               page);
+    return (poisoned && lost_before) ||
+           guest_access(block->host + page * LAZY_PAGE, false, &unused) != 0;
+}
+
+static bool check_was_not_had(LazyRun *run, const LazyBlock *block, uint64_t page)
+{
+    return !block->pages[page].kept || lazy_run_may_shut_off(run) ||
+           lazy_run_broken(run, PROPERTY_ONCE, block,
+                           "host page %" PRIu64 ": the guest had it, and cannot touch it any "
+                           "more after the load failed",
+                           page);
+}
+
+/* From @first on; *end: behind the run, at least one page on. */
+static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, uint64_t *end)
+{
+    uint64_t page = first;
+
+    while (page < block->n_pages && is_lost(block, page, page > first)) {
+        if (!check_was_not_had(run, block, page)) {
+            return false;
+        }
+        page++;
     }
-    if (!guest_ram_repair(run->context->ram, block->block, page * LAZY_PAGE, (page + 1) * LAZY_PAGE,
-                          &run->broken)) {
+    *end = MAX(page, first + 1);
+    if (page > first && !guest_ram_repair(run->context->ram, block->block, first * LAZY_PAGE,
+                                          page * LAZY_PAGE, &run->broken)) {
         return false;
     }
-    state->expected = 0;
-    lazy_run_restore_page(run, block, page);
+    while (page-- > first) {
+        block->pages[page].expected = 0;
+        if (page_has_data(run, block, page)) {
+            lazy_run_restore_page(run, block, page);
+        }
+    }
     return true;
 }
 
@@ -208,13 +237,8 @@ static bool give_up_page(LazyRun *run, const LazyBlock *block, uint64_t page)
 static bool give_up_pages(LazyRun *run)
 {
     for (unsigned i = 0; i < run->n_blocks; i++) {
-        const LazyBlock *block = &run->blocks[i];
-
-        for (uint64_t page = 0; page < block->n_pages; page++) {
-            uint8_t unused;
-
-            if (guest_access(block->host + page * LAZY_PAGE, false, &unused) &&
-                !give_up_page(run, block, page)) {
+        for (uint64_t page = 0; page < run->blocks[i].n_pages;) {
+            if (!give_up_run(run, &run->blocks[i], page, &page)) {
                 return false;
             }
         }
@@ -343,6 +367,7 @@ static bool load_lazily(LazyRun *run, const Input *input, const LoadCase *c, GEr
 
     lazy_run_reset(run, input, c);
     run->load.load = subject_load(run->context, c, SUBJECT_WHOLE);
+    guest_ram_will_have_holes(run->context->ram, c->guest->n_blocks);
     if (!give_case_ram(run->context, c, &run->load.load, error)) {
         return false;
     }
@@ -364,11 +389,25 @@ static bool check_lazily(PropertyContext *context, const Input *input, LoadCase 
     return holds;
 }
 
+/* The writer looks at every byte: guests that are small are enough. */
+#define MAX_SAVED_BYTES (UINT64_C(128) << 10)
+
+static uint64_t bytes_of(const Guest *guest)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        bytes += guest->blocks[i].used_length;
+    }
+    return bytes;
+}
+
 static bool can_be_saved(const PropertyContext *context, const Input *input, const LoadCase *c)
 {
     return input->lazy_flags & INPUT_LAZY_SAVE && context->subject->save && !c->reload &&
            context->judgement.verdict == VERDICT_ACCEPT && c->before == 0 && !c->fail_read &&
-           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared;
+           !lazy_run_may_fail(context->lazy) && !c->guest->x_ignore_shared &&
+           bytes_of(c->guest) <= MAX_SAVED_BYTES;
 }
 
 /* False: lazy loads cannot be had; the pure part of the case is run. */

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static Guest guest_of(uint64_t used_length, uint64_t max_length)
 {
@@ -149,9 +150,60 @@ static void test_guard_pages(void **state)
     }
 }
 
+/* What is missing is zero, and what was left there is not taken for that. */
+static void test_holes(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(6 * 4096, 7 * 4096);
+    uint64_t differs = 0;
+    uint8_t *host;
+
+    (void)state;
+    guest_ram_will_have_holes(ram, 1);
+    prepare(ram, &guest, 0x5a);
+    host = guest_ram_host(ram, 0);
+    assert_int_equal(madvise(host + 4096, 2 * 4096, MADV_DONTNEED), 0);
+    guest_ram_survey(ram, 1);
+    assert_true(guest_ram_is_filled(ram, 0, 4096, 3 * 4096, 0, &differs));
+    assert_false(guest_ram_is_filled(ram, 0, 4096, 3 * 4096 + 1, 0, &differs));
+    assert_int_equal(differs, 3 * 4096);
+    assert_false(guest_ram_is_filled(ram, 0, 0, 3 * 4096, 0x5a, &differs));
+    assert_int_equal(differs, 4096);
+    host[2 * 4096 + 7] = 1;
+    guest_ram_survey(ram, 1);
+    assert_false(guest_ram_is_filled(ram, 0, 4096, 3 * 4096, 0, &differs));
+    assert_int_equal(differs, 2 * 4096 + 7);
+    /* All zero again, whichever page was there. */
+    assert_int_equal(madvise(host + 4096, 4096, MADV_DONTNEED), 0);
+    prepare(ram, &guest, 0);
+    for (unsigned i = 0; i < 6 * 4096; i++) {
+        assert_int_equal(host[i], 0);
+    }
+    check_write_is_seen(ram, &guest, 5 * 4096);
+}
+
+static void test_repair(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(4 * 4096, 4 * 4096);
+    g_autoptr(GError) error = NULL;
+    uint8_t *host;
+
+    (void)state;
+    prepare(ram, &guest, 0x5a);
+    host = guest_ram_host(ram, 0);
+    assert_int_equal(mprotect(host, 3 * 4096, PROT_NONE), 0);
+    assert_true(guest_ram_repair(ram, 0, 0, 3 * 4096, &error));
+    assert_int_equal(host[0], 0);
+    assert_int_equal(host[3 * 4096 - 1], 0);
+    assert_int_equal(host[3 * 4096], 0x5a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_repair),
         cmocka_unit_test(test_small_writes_are_seen),
         cmocka_unit_test(test_large_writes_are_seen),
         cmocka_unit_test(test_large_blocks_can_be_asked_for_a_byte),

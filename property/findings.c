@@ -13,8 +13,8 @@
 
 #define FINDING_NAME "finding.ini"
 
-/* Repairs of one load; one that undoes another would go on for ever. */
-#define MAX_REPAIRS 64
+/* Of one load, which may have a hundred records; one that undoes another would go on for ever. */
+#define MAX_REPAIRS 1024
 
 #define HEADER_LENGTH_OF_PAGES_OFFSET 8 /* it is the last field of MappedRamHeader */
 

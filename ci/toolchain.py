@@ -213,7 +213,7 @@ class Toolchain:
         environment = dict(os.environ, LLVM_PROFILE_FILE=str(profiles / "%p.profraw"))
         for stem in stems:
             for path in inputs[stem]:
-                run([build.program(f"{stem}-replay"), *path], build.log, seconds, env=environment)
+                run_those_that_pass(build, stem, path, seconds, environment)
         raw = sorted(profiles.glob("*.profraw"))
         if not raw:
             raise ToolchainError("no program wrote a profile")
@@ -231,6 +231,21 @@ class Toolchain:
         if status != 0:
             raise ToolchainError(f"llvm-cov failed: {output[-500:]}")
         return read_lcov(output, tree)
+
+
+def run_those_that_pass(build, stem, inputs, seconds, environment):
+    """A process that a failure ends leaves no profile: without it, once more."""
+    program = build.program(f"{stem}-replay")
+    left = list(inputs)
+    while left:
+        output, status = run([program, *left], build.log, seconds, env=environment)
+        running = [Path(path) for path in RUNNING.findall(output)]
+        if status == 0 or not running or running[-1] not in left:
+            return
+        at = left.index(running[-1])
+        if at:
+            run([program, *left[:at]], build.log, seconds, env=environment)
+        left = left[at + 1:]
 
 
 def find_llvm(tool):

@@ -46,6 +46,10 @@ get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
 
 pagewise_command(check DEPENDS ${programs}
   COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
+# Without what runs programs of others, real QEMUs among them.
+pagewise_command(check-own DEPENDS ${programs}
+  COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR}
+          --label-exclude "^(qemu|qemu-tree|build)$")
 
 # Threads race differently each time: what flakes at all flakes here. Not in
 # parallel: a test that only fails beside others would not say why.

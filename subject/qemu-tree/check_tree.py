@@ -137,8 +137,8 @@ def step_fuzz(check):
     work.mkdir(parents=True)
     # Named one by one: the order in which a folder lists them differs between machines.
     seeds = work / "seeds"
-    seeds.write_text(",".join(
-        str(path) for path in sorted((check.source / "corpus" / f"fuzz-{check.argument}").iterdir())))
+    corpus = check.source / "corpus" / f"fuzz-{check.argument}"
+    seeds.write_text(",".join(str(path) for path in sorted(corpus.iterdir())))
     # The last word counts. Weighing inputs by their time makes chance of a fixed seed.
     result = check.run(check.build / "bin" / stem, *flags_of(check, stem), "-timeout=60",
                        "-entropic_scale_per_exec_time=0", "-seed=1",

@@ -311,9 +311,10 @@ bool guest_ram_repair(GuestRam *ram, unsigned block, uint64_t start, uint64_t en
 {
     uint8_t *at = ram->blocks[block].host + start;
 
-    /* Also takes poison out of the page tables. */
+    /* DONTNEED takes poison out of the page tables, REMOVE takes bytes out of the file. */
     if (mprotect(at, end - start, PROT_READ | PROT_WRITE) < 0 ||
-        madvise(at, end - start, MADV_DONTNEED) < 0) {
+        madvise(at, end - start, MADV_DONTNEED) < 0 ||
+        (ram->blocks[block].is_large && madvise(at, end - start, MADV_REMOVE) < 0)) {
         return set_errno(error, "cannot make memory usable again");
     }
     return true;

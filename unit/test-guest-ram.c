@@ -182,21 +182,30 @@ static void test_holes(void **state)
     check_write_is_seen(ram, &guest, 5 * 4096);
 }
 
-static void test_repair(void **state)
+static void check_repair(const Guest *guest)
 {
     g_autoptr(GuestRam) ram = guest_ram_new();
-    Guest guest = guest_of(4 * 4096, 4 * 4096);
     g_autoptr(GError) error = NULL;
     uint8_t *host;
 
-    (void)state;
-    prepare(ram, &guest, 0x5a);
+    prepare(ram, guest, 0);
     host = guest_ram_host(ram, 0);
+    memset(host, 0x5a, 4 * 4096);
     assert_int_equal(mprotect(host, 3 * 4096, PROT_NONE), 0);
     assert_true(guest_ram_repair(ram, 0, 0, 3 * 4096, &error));
     assert_int_equal(host[0], 0);
     assert_int_equal(host[3 * 4096 - 1], 0);
     assert_int_equal(host[3 * 4096], 0x5a);
+}
+
+static void test_repair(void **state)
+{
+    const Guest small = guest_of(4 * 4096, 4 * 4096);
+    const Guest large = guest_of(GUEST_RAM_SMALL + 4096, GUEST_RAM_SMALL + 4096);
+
+    (void)state;
+    check_repair(&small);
+    check_repair(&large);
 }
 
 int main(void)

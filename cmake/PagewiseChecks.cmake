@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The targets that run what the rooms have built: check, fuzz, fuzz-merge,
-# afl-fuzz, oss-fuzz-check, coverage, bench, format-check and tidy. To be included after all rooms.
+# afl-fuzz, oss-fuzz-check, coverage, bench, format-check and tidy. To be included
+# after all rooms.
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
@@ -46,10 +47,9 @@ get_property(fuzz_targets GLOBAL PROPERTY PAGEWISE_FUZZ_TARGETS)
 
 pagewise_command(check DEPENDS ${programs}
   COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR})
-# Without what runs programs of others, real QEMUs among them.
+# Without real QEMUs, and without the tests of scripts.
 pagewise_command(check-own DEPENDS ${programs}
-  COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR}
-          --label-exclude "^(qemu|qemu-tree|build)$")
+  COMMAND ${Python3_EXECUTABLE} ${scripts}/check.py --build ${PROJECT_BINARY_DIR} --own)
 
 # Threads race differently each time: what flakes at all flakes here. Not in
 # parallel: a test that only fails beside others would not say why.

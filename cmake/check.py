@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs all tests of a build folder and says what passed, failed and was skipped.
 
-    check.py --build DIR [CTEST-ARGUMENT...]
+    check.py --build DIR [--own] [CTEST-ARGUMENT...]
 
 ctest prints a line a test, and all output of those that fail; check.xml in the
 build folder is the JUnit report. Skips are repeated at the end with their
@@ -54,7 +54,11 @@ def print_totals(cases):
 def main():
     parser = argparse.ArgumentParser(prog="check.py", description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=Path, required=True, help="the build folder")
+    parser.add_argument("--own", action="store_true",
+                        help="without real QEMUs, and without the tests of scripts")
     options, arguments = parser.parse_known_args()
+    if options.own:
+        arguments += ["--label-exclude", "^(qemu|qemu-tree|build)$"]
     status, report = run_ctest(options.build.resolve(), arguments)
     if not report.exists():
         print("check: ctest wrote no report", file=sys.stderr)

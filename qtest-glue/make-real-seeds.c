@@ -20,8 +20,6 @@
 
 #include <stdio.h>
 
-#define EXIT_NO_QEMU 77
-
 typedef struct Seed {
     const char *name;
     unsigned machine;
@@ -95,7 +93,7 @@ int main(int argc, char **argv)
     binary = qemu_binary_find(&error);
     if (!binary) {
         fprintf(stderr, "make-real-seeds: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
-        return EXIT_NO_QEMU;
+        return QEMU_BINARY_EXIT_SKIP;
     }
     if (!make_seeds(binary, argv[1], &error)) {
         fprintf(stderr, "make-real-seeds: %s\n", error->message);

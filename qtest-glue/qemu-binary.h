@@ -18,6 +18,9 @@
     "install QEMU 9.0 or newer (Debian 12: apt-get install --no-install-recommends "               \
     "-t bookworm-backports qemu-system-x86), or name one in QTEST_QEMU_BINARY"
 
+/* Exit status of a program that has nothing to do without one: as ctest's skips. */
+#define QEMU_BINARY_EXIT_SKIP 77
+
 typedef struct QemuBinary {
     char *path;
     char *version; /* the first line that -version prints */

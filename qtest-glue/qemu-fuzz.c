@@ -31,7 +31,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define EXIT_NO_QEMU 77
 #define HEADER_SIZE sizeof(InputHeader)
 #define MAX_GENERATOR 96
 #define MAX_MUTATOR 40
@@ -670,7 +669,7 @@ int main(int argc, char **argv)
     binary = qemu_binary_find(&error);
     if (!binary) {
         fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
-        return EXIT_NO_QEMU;
+        return QEMU_BINARY_EXIT_SKIP;
     }
     known = qemu_findings_read(binary, options.findings, &error);
     if (!known) {

@@ -23,8 +23,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EXIT_NO_QEMU 77
-
 typedef struct Options {
     char *machine;
     int mib;
@@ -184,7 +182,7 @@ int main(int argc, char **argv)
     binary = qemu_binary_find(&error);
     if (!binary) {
         fprintf(stderr, "SKIP qemu: %s; remedy: %s\n", error->message, QEMU_BINARY_REMEDY);
-        return EXIT_NO_QEMU;
+        return QEMU_BINARY_EXIT_SKIP;
     }
     if (options.probe && !qemu_probe_print(binary, &error)) {
         fprintf(stderr, "qemu-replay: %s\n", error->message);

@@ -233,12 +233,7 @@ static bool push_all(void)
     return net_finish(&net) && net_destroy(&net);
 }
 
-static void test_what_nobody_touches_comes(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(push_all);
-}
+BOUNDED_TEST(test_what_nobody_touches_comes, push_all)
 
 /* Requests for the page that came on connection @connection; 0: on any. */
 static unsigned count_requests(const Net *net, unsigned block, uint64_t page, unsigned connection)
@@ -296,12 +291,7 @@ static bool on_demand(void)
     return net_destroy(&net);
 }
 
-static void test_each_page_is_asked_for_once(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(on_demand);
-}
+BOUNDED_TEST(test_each_page_is_asked_for_once, on_demand)
 
 static bool on_demand_preempt(void)
 {
@@ -312,12 +302,7 @@ static bool on_demand_preempt(void)
     return on_demand_by(&net) && net_destroy(&net);
 }
 
-static void test_preempt_channel(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(on_demand_preempt);
-}
+BOUNDED_TEST(test_preempt_channel, on_demand_preempt)
 
 static bool on_demand_small_target_pages(void)
 {
@@ -330,12 +315,7 @@ static bool on_demand_small_target_pages(void)
     return true;
 }
 
-static void test_host_pages_of_several_target_pages(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(on_demand_small_target_pages);
-}
+BOUNDED_TEST(test_host_pages_of_several_target_pages, on_demand_small_target_pages)
 
 static bool hugetlb(void)
 {
@@ -383,12 +363,7 @@ static bool named_once(void)
     return net_destroy(&net);
 }
 
-static void test_a_request_names_its_block_once(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(named_once);
-}
+BOUNDED_TEST(test_a_request_names_its_block_once, named_once)
 
 #define TOUCHERS 8
 
@@ -448,12 +423,7 @@ static bool touchers_on_one_page(void)
  * Each thread that faults gives a message of its own. The page is asked for
  * once, or a source would send it for each of them.
  */
-static void test_many_threads_ask_once(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(touchers_on_one_page);
-}
+BOUNDED_TEST(test_many_threads_ask_once, touchers_on_one_page)
 
 /* Breaks, and replaced channels. */
 
@@ -523,16 +493,8 @@ static bool cut_beside_preempt(void)
 }
 
 /* The pages that came before stay; the rest comes by the new channel. */
-static void test_the_main_channel_breaks_at_every_byte(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cut_first_fields);
-    run_bounded(cut_last_fields);
-    run_bounded(cut_between_target_pages);
-    run_bounded(cut_inside_a_page);
-    run_bounded(cut_beside_preempt);
-}
+BOUNDED_TEST(test_the_main_channel_breaks_at_every_byte, cut_first_fields, cut_last_fields,
+             cut_between_target_pages, cut_inside_a_page, cut_beside_preempt)
 
 static bool cut_preempt(uint64_t cut)
 {
@@ -559,12 +521,7 @@ static bool cut_preempt_at_each_byte(void)
     return cut_preempt(8 + 1 + 7 + TEST_PAGE - 1) && cut_preempt(8 + 1 + 7 + TEST_PAGE);
 }
 
-static void test_the_preempt_channel_breaks_at_every_byte(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cut_preempt_at_each_byte);
-}
+BOUNDED_TEST(test_the_preempt_channel_breaks_at_every_byte, cut_preempt_at_each_byte)
 
 /* Type, length, start, length, idstr: the source is gone in the midst of a request. */
 static bool cut_requests(void)
@@ -590,12 +547,7 @@ static bool cut_requests(void)
     return true;
 }
 
-static void test_the_return_path_breaks_at_every_byte(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cut_requests);
-}
+BOUNDED_TEST(test_the_return_path_breaks_at_every_byte, cut_requests)
 
 /* The recovery itself breaks, at each byte of its answers, and is begun again. */
 static bool cut_recovery_at(uint64_t cut)
@@ -637,12 +589,7 @@ static bool cut_recovery(void)
     return true;
 }
 
-static void test_the_recovery_breaks_at_every_byte(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cut_recovery);
-}
+BOUNDED_TEST(test_the_recovery_breaks_at_every_byte, cut_recovery)
 
 /*
  * Several threads asleep on pages that were asked for; others touch while there
@@ -688,12 +635,7 @@ static bool all_are_asked_again(void)
     return net_destroy(&net);
 }
 
-static void test_all_that_was_asked_for_is_asked_again(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(all_are_asked_again);
-}
+BOUNDED_TEST(test_all_that_was_asked_for_is_asked_again, all_are_asked_again)
 
 /* Nobody touches: the reader alone finds out, and nobody is kept waiting. */
 static bool many_breaks(void)
@@ -716,12 +658,7 @@ static bool many_breaks(void)
     return net_finish(&net) && net_destroy(&net);
 }
 
-static void test_many_breaks(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(many_breaks);
-}
+BOUNDED_TEST(test_many_breaks, many_breaks)
 
 /* More bits than fit into one message. */
 static bool large_bitmap(void)
@@ -735,12 +672,7 @@ static bool large_bitmap(void)
     return net_destroy(&net);
 }
 
-static void test_a_large_bitmap(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(large_bitmap);
-}
+BOUNDED_TEST(test_a_large_bitmap, large_bitmap)
 
 /* Sources that do not come back. */
 
@@ -804,13 +736,7 @@ static bool source_dies_for_a_while(void)
 }
 
 /* Nobody is left asleep, and nobody reads zeroes. */
-static void test_a_dead_source(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(source_dies_at_once);
-    run_bounded(source_dies_for_a_while);
-}
+BOUNDED_TEST(test_a_dead_source, source_dies_at_once, source_dies_for_a_while)
 
 static bool source_sleeps(void)
 {
@@ -832,12 +758,7 @@ static bool source_sleeps(void)
 }
 
 /* It is there and says nothing. */
-static void test_a_silent_source(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(source_sleeps);
-}
+BOUNDED_TEST(test_a_silent_source, source_sleeps)
 
 /* A source without a thread: the test writes. */
 static bool start_raw(Net *net, int *fd)
@@ -899,12 +820,7 @@ static bool stream_ends_early(void)
 }
 
 /* QEMU would give the guest zeroes. */
-static void test_a_page_that_never_comes(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(stream_ends_early);
-}
+BOUNDED_TEST(test_a_page_that_never_comes, stream_ends_early)
 
 static bool duplicates(void)
 {
@@ -929,12 +845,7 @@ static bool duplicates(void)
 }
 
 /* What the guest wrote stays. */
-static void test_a_page_that_comes_twice(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(duplicates);
-}
+BOUNDED_TEST(test_a_page_that_comes_twice, duplicates)
 
 static bool discards(void)
 {
@@ -971,12 +882,7 @@ static bool discards(void)
     return net_destroy(&net);
 }
 
-static void test_discarded_pages_stay_zero(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(discards);
-}
+BOUNDED_TEST(test_discarded_pages_stay_zero, discards)
 
 /* madvise() by a thread that waits until the fault thread has read of it. */
 static void *drop_page(void *opaque)
@@ -1061,21 +967,10 @@ static bool discarded_in_a_pause(void)
     return discarded_behind_a_pause(false);
 }
 
-static void test_discarded_pages_need_no_channel(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(discarded_before_a_pause);
-    run_bounded(discarded_in_a_pause);
-}
+BOUNDED_TEST(test_discarded_pages_need_no_channel, discarded_before_a_pause, discarded_in_a_pause)
 
 /* The kernel holds the caller of madvise() until its event was read: by whom, in a pause? */
-static void test_discard_in_a_pause(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(discard_while_paused);
-}
+BOUNDED_TEST(test_discard_in_a_pause, discard_while_paused)
 
 /* Reads exactly these bytes of the return path. */
 static bool read_raw(int fd, const void *wanted, size_t length)
@@ -1107,12 +1002,7 @@ static bool commands(void)
     return net_destroy(&net);
 }
 
-static void test_commands_are_answered(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(commands);
-}
+BOUNDED_TEST(test_commands_are_answered, commands)
 
 static bool garbage(void)
 {
@@ -1135,12 +1025,7 @@ static bool garbage(void)
 }
 
 /* A stream that breaks a rule is a channel that breaks. */
-static void test_garbage_breaks_the_channel(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(garbage);
-}
+BOUNDED_TEST(test_garbage_breaks_the_channel, garbage)
 
 static bool refused_channels(void)
 {
@@ -1180,12 +1065,7 @@ static bool refused_channels(void)
     return net_destroy(&net);
 }
 
-static void test_channels_that_cannot_be_used(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(refused_channels);
-}
+BOUNDED_TEST(test_channels_that_cannot_be_used, refused_channels)
 
 static bool start_is_refused(Net *net, const char *message)
 {
@@ -1236,13 +1116,7 @@ static bool refused_without_preempt_channel(void)
     return net_destroy(&net);
 }
 
-static void test_guests_that_cannot_be_loaded(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(refused_guests);
-    run_bounded(refused_without_preempt_channel);
-}
+BOUNDED_TEST(test_guests_that_cannot_be_loaded, refused_guests, refused_without_preempt_channel)
 
 /* Each call of set-up fails in turn, until none is left to fail. */
 static bool setup_fails(void)
@@ -1282,12 +1156,7 @@ static bool setup_fails(void)
     }
 }
 
-static void test_setup_gives_everything_back(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(setup_fails);
-}
+BOUNDED_TEST(test_setup_gives_everything_back, setup_fails)
 
 static int copy_fails(const UffdOps *ops, int uffd, struct uffdio_copy *copy)
 {
@@ -1317,12 +1186,7 @@ static bool placing_fails(void)
     return net_destroy(&net);
 }
 
-static void test_a_page_that_cannot_be_placed(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(placing_fails);
-}
+BOUNDED_TEST(test_a_page_that_cannot_be_placed, placing_fails)
 
 /* The real operations, but a poll() or a read() of the fault thread fails, once it is told to. */
 typedef struct FailPoll {
@@ -1416,14 +1280,8 @@ static bool fault_thread_leaves_by_read(void)
     return fault_thread_leaves_pause(true);
 }
 
-static void test_the_fault_thread_has_to_leave(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(fault_thread_leaves);
-    run_bounded(fault_thread_leaves_by_poll);
-    run_bounded(fault_thread_leaves_by_read);
-}
+BOUNDED_TEST(test_the_fault_thread_has_to_leave, fault_thread_leaves, fault_thread_leaves_by_poll,
+             fault_thread_leaves_by_read)
 
 static bool cancelled_after_the_end(void)
 {
@@ -1457,13 +1315,7 @@ static bool cancelled_in_a_pause(void)
     return net_destroy(&net);
 }
 
-static void test_cancel(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cancelled_after_the_end);
-    run_bounded(cancelled_in_a_pause);
-}
+BOUNDED_TEST(test_cancel, cancelled_after_the_end, cancelled_in_a_pause)
 
 /* The fault thread cannot get its request off: it holds the return path. */
 static bool cancelled_while_sending(void)
@@ -1533,13 +1385,7 @@ static bool ended_while_failing(void)
     return net_destroy(&net);
 }
 
-static void test_nobody_is_outrun(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(cancelled_while_sending);
-    run_bounded(ended_while_failing);
-}
+BOUNDED_TEST(test_nobody_is_outrun, cancelled_while_sending, ended_while_failing)
 
 /* The source takes nothing any more, but does not say that it is gone. */
 static bool return_path_is_closed(void)
@@ -1596,13 +1442,7 @@ static bool no_answer_can_be_sent(void)
            answers_cannot_be_sent("\x08\0\x09\0\0", 5, true);
 }
 
-static void test_the_return_path_is_closed(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(return_path_is_closed);
-    run_bounded(no_answer_can_be_sent);
-}
+BOUNDED_TEST(test_the_return_path_is_closed, return_path_is_closed, no_answer_can_be_sent)
 
 int main(void)
 {

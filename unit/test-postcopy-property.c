@@ -70,12 +70,7 @@ static bool holds(void)
     return true;
 }
 
-static void test_holds(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(holds);
-}
+BOUNDED_TEST(test_holds, holds)
 
 /* Subjects that are wrong: the reference with one fault each. */
 
@@ -541,12 +536,7 @@ static bool stats_are_repeatable(void)
                   sizeof(PropertyStats)) == 0;
 }
 
-static void test_results_are_repeatable(void **state)
-{
-    (void)state;
-    require_uffd();
-    run_bounded(stats_are_repeatable);
-}
+BOUNDED_TEST(test_results_are_repeatable, stats_are_repeatable)
 
 /* Every action can be told in words, and none runs off the input's end. */
 static void test_each_step_has_a_text(void **state)

@@ -168,12 +168,22 @@ static bool is_huge(const RAMBlock *rb)
     return rb->page_size != (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Of shared memory EEXIST is true: a page that is in the file need not be mapped. */
+static int64_t copy_pages(const MigrationIncomingState *mis, RAMBlock *rb, uint64_t page,
+                          const void *from, uint64_t length)
+{
+    const UffdOps *ops = ops_of(mis);
+    uint8_t *to = host_of(rb, page);
+
+    return is_huge(rb) && !rb->shared ? uffd_copy_huge(ops, mis->userfault_fd, to, from, length)
+                                      : uffd_copy(ops, mis->userfault_fd, to, from, length);
+}
+
 static int64_t place_zeroes(const MigrationIncomingState *mis, RAMBlock *rb, uint64_t page,
                             uint64_t length)
 {
     if (is_huge(rb)) {
-        return uffd_copy(ops_of(mis), mis->userfault_fd, host_of(rb, page),
-                         mis->postcopy_tmp_zero_page, rb->page_size);
+        return copy_pages(mis, rb, page, mis->postcopy_tmp_zero_page, rb->page_size);
     }
     return uffd_zeropage(ops_of(mis), mis->userfault_fd, host_of(rb, page), length);
 }
@@ -189,8 +199,7 @@ static int64_t place_length(MigrationIncomingState *mis, const PlaceRun *run, ui
     if (!run->from) {
         return place_zeroes(mis, run->rb, page, length);
     }
-    return uffd_copy(ops_of(mis), mis->userfault_fd, host_of(run->rb, page), run->from + done,
-                     length);
+    return copy_pages(mis, run->rb, page, run->from + done, length);
 }
 
 /* How many pages from @page on have, or have not, been settled by others? */
@@ -346,6 +355,32 @@ void postcopy_give_up_block(MigrationIncomingState *mis, LazyThread thread, RAMB
     }
 }
 
+static int64_t zero_or_poison(MigrationIncomingState *mis, RAMBlock *rb, uint64_t page, bool poison)
+{
+    unsigned waits = 0;
+    int64_t result;
+
+    do {
+        lock_install(mis);
+        result = poison
+                     ? uffd_poison(ops_of(mis), mis->userfault_fd, host_of(rb, page), rb->page_size)
+                     : place_zeroes(mis, rb, page, rb->page_size);
+        unlock_install(mis);
+    } while (result == -EAGAIN && wait_for_change(mis, LAZY_FAULT_THREAD, &waits));
+    return result;
+}
+
+/* Who only was woken would come back at once, for ever. */
+static int64_t refuse_zeroes(MigrationIncomingState *mis, RAMBlock *rb, uint64_t page)
+{
+    mis->fault_thread_failed(mis, false,
+                             g_error_new(MAPPED_RAM_ERROR, MAPPED_RAM_ERROR_NO_MEMORY,
+                                         "block '%s': page 0x%" PRIx64 ", which was discarded, "
+                                         "cannot be zeroes: %s",
+                                         rb->idstr, page, g_strerror(ENOMEM)));
+    return zero_or_poison(mis, rb, page, true);
+}
+
 /*
  * Poison first of all: a zero page in its place would be silent corruption.
  * Elsewhere EEXIST says that it was a stale message, and whoever placed the
@@ -354,16 +389,11 @@ void postcopy_give_up_block(MigrationIncomingState *mis, LazyThread thread, RAMB
 void postcopy_answer_again(MigrationIncomingState *mis, RAMBlock *rb, uint64_t page)
 {
     bool poisoned = page_installer(rb, page) == PAGE_POISONED;
-    unsigned waits = 0;
-    int64_t result;
+    int64_t result = zero_or_poison(mis, rb, page, poisoned);
 
-    do {
-        lock_install(mis);
-        result = poisoned
-                     ? uffd_poison(ops_of(mis), mis->userfault_fd, host_of(rb, page), rb->page_size)
-                     : place_zeroes(mis, rb, page, rb->page_size);
-        unlock_install(mis);
-    } while (result == -EAGAIN && wait_for_change(mis, LAZY_FAULT_THREAD, &waits));
+    if (result == -ENOMEM && !poisoned) {
+        result = refuse_zeroes(mis, rb, page);
+    }
     if (result < 0) {
         wake(mis, rb, page, 1);
     }

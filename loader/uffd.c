@@ -109,6 +109,14 @@ static int real_protect(const UffdOps *ops, void *memory, size_t length, int pro
     return result_of(mprotect(memory, length, protection));
 }
 
+static int real_is_present(const UffdOps *ops, void *page)
+{
+    unsigned char present;
+
+    (void)ops;
+    return mincore(page, 1, &present) < 0 ? -errno : present & 1;
+}
+
 static int real_create_thread(const UffdOps *ops, pthread_t *thread, void *(*body)(void *),
                               void *opaque)
 {
@@ -145,6 +153,7 @@ const UffdOps *uffd_ops_real(void)
         .map = real_map,
         .advise = real_advise,
         .protect = real_protect,
+        .is_present = real_is_present,
         .create_thread = real_create_thread,
         .join_thread = real_join_thread,
         .nap = real_nap,
@@ -309,6 +318,19 @@ int64_t uffd_poison(const UffdOps *ops, int uffd, void *to, uint64_t length)
     int result = ops->poison(ops, uffd, &poison);
 
     return progress(result, poison.updated, length);
+}
+
+int64_t uffd_copy_huge(const UffdOps *ops, int uffd, void *to, const void *from, uint64_t length)
+{
+    /* Twice: a page that was there may have been discarded since. */
+    for (unsigned tries = 0; tries < 2; tries++) {
+        int64_t result = uffd_copy(ops, uffd, to, from, length);
+
+        if (result != -EEXIST || ops->is_present(ops, to) != 0) {
+            return result;
+        }
+    }
+    return -ENOMEM;
 }
 
 void uffd_wake(const UffdOps *ops, int uffd, void *memory, uint64_t length)

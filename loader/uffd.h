@@ -65,6 +65,7 @@ struct UffdOps {
     int (*map)(const UffdOps *ops, int fd, size_t length, int protection, void **memory);
     int (*advise)(const UffdOps *ops, void *memory, size_t length, int advice);
     int (*protect)(const UffdOps *ops, void *memory, size_t length, int protection);
+    int (*is_present)(const UffdOps *ops, void *page); /* 1 or 0: mapped, by anyone */
     int (*create_thread)(const UffdOps *ops, pthread_t *thread, void *(*body)(void *),
                          void *opaque);
     void (*join_thread)(const UffdOps *ops, pthread_t thread);
@@ -100,6 +101,12 @@ const char *uffd_method_describe(UffdMethod method);
 int64_t uffd_copy(const UffdOps *ops, int uffd, void *to, const void *from, uint64_t length);
 int64_t uffd_zeropage(const UffdOps *ops, int uffd, void *to, uint64_t length);
 int64_t uffd_poison(const UffdOps *ops, int uffd, void *to, uint64_t length);
+
+/*
+ * uffd_copy() to private hugetlb memory. Where the pool has no page left, Linux
+ * says EEXIST, as if the page were there (mm/hugetlb.c; seen on 6.18): -ENOMEM.
+ */
+int64_t uffd_copy_huge(const UffdOps *ops, int uffd, void *to, const void *from, uint64_t length);
 
 /*
  * Threads that sleep on a page of the range look again. That nobody does, or

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See lazy-support.h. */
-#define _GNU_SOURCE /* memfd_create(), MAP_HUGETLB */
+#define _GNU_SOURCE /* memfd_create() */
 #include "unit/lazy-support.h"
+
+#include "unit/hugetlb-pool.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -11,7 +13,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define HUGE_PAGE 0x200000
 #define BEFORE 0x5c  /* in each byte of RAM before a load, if not zero */
 #define GARBAGE 0xee /* in the file where the bit is clear: must never be seen */
 
@@ -136,7 +137,7 @@ static void *map_ram(RamKind kind, size_t length)
     void *ram;
 
     if (kind == RAM_HUGETLB) {
-        flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
+        return hugetlb_map(length / HUGE_PAGE);
     }
     if (kind == RAM_MEMFD) {
         flags = MAP_SHARED;

@@ -3,7 +3,7 @@ pagewise_unit_test(test-page-stream DEPENDS loader)
 pagewise_unit_test(test-postcopy-wire DEPENDS model)
 target_compile_definitions(test-postcopy-wire PRIVATE PAGEWISE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
 pagewise_unit_test(test-postcopy-net
-  SOURCES bounded.c postcopy-source.c lazy-support.c loader-support.c
+  SOURCES bounded.c hugetlb-pool.c postcopy-source.c lazy-support.c loader-support.c
   DEPENDS loader resource-meter
   LABELS uffd
   TIMEOUT 600)

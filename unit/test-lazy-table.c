@@ -4,13 +4,11 @@
  * order of touches, RAM is what the eager load makes of the file, and the
  * pages came there the lazy way. See lazy-support.h for what the file holds.
  */
+#include "unit/hugetlb-pool.h"
 #include "unit/lazy-support.h"
 #include "unit/support.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_THREADS 8
 
@@ -238,64 +236,11 @@ static bool body_hugetlb_large(void)
     return load_all_of(RAM_HUGETLB, 0x10000, 0x500000);
 }
 
-#define POOL "/proc/sys/vm/nr_hugepages"
-#define POOL_PAGES 8 /* what one guest of these needs, and a few */
-
-/* Sets the size of the pool of huge pages; returns what it was, or -1. */
-static int set_pool(int pages)
-{
-    char old[16] = "";
-    int fd = open(POOL, O_RDWR | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, old, sizeof(old) - 1);
-
-    if (length > 0) {
-        g_autofree char *text = g_strdup_printf("%d", pages);
-
-        length = pwrite(fd, text, strlen(text), 0);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return length > 0 ? atoi(old) : -1;
-}
-
-static bool has_huge_pages(void)
-{
-    LazyCase what = small_case();
-    g_autoptr(LazyGuest) guest = NULL;
-
-    what.ram = RAM_HUGETLB;
-    what.used_length = 0x500000;
-    guest = lazy_guest_new(&what);
-    return guest;
-}
-
-/* The pool is filled where that is allowed, and given back whatever happens. */
-static int set_up_pool(void **state)
-{
-    static int before;
-
-    before = has_huge_pages() ? -1 : set_pool(POOL_PAGES);
-    *state = &before;
-    return 0;
-}
-
-static int tear_down_pool(void **state)
-{
-    int before = *(int *)*state;
-
-    if (before >= 0) {
-        set_pool(before);
-    }
-    return 0;
-}
-
 static void test_lazy_is_eager_hugetlb(void **state)
 {
     (void)state;
     require_uffd();
-    pagewise_skip_unless(has_huge_pages(), "hugetlb", "no 2 MiB pages in the pool",
-                         "echo 8 > " POOL ", or run as root where there is memory for them");
+    require_hugetlb_pool();
     run_bounded(body_hugetlb);
     run_bounded(body_hugetlb_large);
 }
@@ -305,7 +250,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lazy_is_eager_anonymous),
         cmocka_unit_test(test_lazy_is_eager_memfd),
-        cmocka_unit_test_setup_teardown(test_lazy_is_eager_hugetlb, set_up_pool, tear_down_pool),
+        cmocka_unit_test_setup_teardown(test_lazy_is_eager_hugetlb, hugetlb_pool_set_up,
+                                        hugetlb_pool_tear_down),
     };
 
     return pagewise_run("lazy-table", tests);

@@ -8,6 +8,7 @@
 #include "loader/postcopy-net.h"
 
 #include "loader/mapped-ram.h"
+#include "unit/hugetlb-pool.h"
 #include "unit/lazy-support.h"
 #include "unit/postcopy-source.h"
 #include "unit/support.h"
@@ -104,23 +105,28 @@ static uint8_t byte_of(unsigned block, uint64_t offset, uint64_t page_size)
     return page % 3 == 2 ? 0 : (uint8_t)(1 + (block * 131 + page * 17 + offset * 7) % 255);
 }
 
+static void *map_anonymous(size_t length)
+{
+    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
 static void net_init_pages(Net *net, RamKind kind, uint64_t target_page_size, uint64_t pages)
 {
-    size_t size = kind == RAM_HUGETLB ? 0x200000 : TEST_PAGE;
+    size_t size = kind == RAM_HUGETLB ? HUGE_PAGE : TEST_PAGE;
 
     *net = (Net){ .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
     net->before = count_resources();
     net->map_length = size * pages;
     for (unsigned i = 0; i < BLOCKS; i++) {
         RAMBlock *rb = &net->blocks[i];
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 
-        flags |= kind == RAM_HUGETLB ? MAP_HUGETLB | 21 << MAP_HUGE_SHIFT : 0;
         *rb = (RAMBlock){ .used_length = net->map_length, .max_length = net->map_length };
         g_snprintf(rb->idstr, sizeof(rb->idstr), "block-%u", i);
         rb->page_size = size;
-        rb->host = mmap(NULL, net->map_length, PROT_READ | PROT_WRITE, flags, -1, 0);
-        g_assert(rb->host != MAP_FAILED);
+        rb->host = kind == RAM_HUGETLB ? hugetlb_map(pages) : map_anonymous(net->map_length);
+        g_assert(rb->host);
         net->wanted[i] = g_malloc(net->map_length);
         for (uint64_t at = 0; at < net->map_length; at++) {
             net->wanted[i][at] = byte_of(i, at, size);
@@ -328,20 +334,11 @@ static bool hugetlb(void)
     return net_finish(&net) && net_destroy(&net);
 }
 
-static bool hugetlb_is_there(void)
-{
-    void *memory = mmap(NULL, 4 * 0x200000, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT, -1, 0);
-
-    return memory != MAP_FAILED && munmap(memory, 4 * 0x200000) == 0;
-}
-
 static void test_huge_host_pages(void **state)
 {
     (void)state;
     require_uffd();
-    pagewise_skip_unless(hugetlb_is_there(), "hugetlb", "no four huge pages of 2 MiB",
-                         "echo 8 > /proc/sys/vm/nr_hugepages");
+    require_hugetlb_pool();
     run_bounded(hugetlb);
 }
 
@@ -1451,7 +1448,8 @@ int main(void)
         cmocka_unit_test(test_each_page_is_asked_for_once),
         cmocka_unit_test(test_preempt_channel),
         cmocka_unit_test(test_host_pages_of_several_target_pages),
-        cmocka_unit_test(test_huge_host_pages),
+        cmocka_unit_test_setup_teardown(test_huge_host_pages, hugetlb_pool_set_up,
+                                        hugetlb_pool_tear_down),
         cmocka_unit_test(test_a_request_names_its_block_once),
         cmocka_unit_test(test_many_threads_ask_once),
         cmocka_unit_test(test_the_main_channel_breaks_at_every_byte),

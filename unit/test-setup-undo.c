@@ -7,6 +7,7 @@
 #include "property/setup.h"
 #include "property/property.h"
 #include "unit/broken-subject.h"
+#include "unit/hugetlb-pool.h"
 #include "unit/support.h"
 
 #include <errno.h>
@@ -248,7 +249,8 @@ static void test_unsupported_is_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_call_fails_once),
+        cmocka_unit_test_setup_teardown(test_each_call_fails_once, hugetlb_pool_set_up,
+                                        hugetlb_pool_tear_down),
         cmocka_unit_test(test_allocations_and_reads_fail),
         cmocka_unit_test(test_several_calls_fail),
         cmocka_unit_test(test_each_wrong_setup_is_noticed),

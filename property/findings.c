@@ -14,7 +14,6 @@
 #define FINDING_NAME "finding.ini"
 
 /* Of one load, which may have a hundred records; one that undoes another would go on for ever. */
-#define MAX_REPAIRS 1024
 
 #define HEADER_LENGTH_OF_PAGES_OFFSET 8 /* it is the last field of MappedRamHeader */
 
@@ -373,7 +372,7 @@ unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *l
     judgement = g_new0(Judgement, 1);
     do {
         judge(load, judgement);
-    } while (repair_once(findings, load, judgement, log) && ++done < MAX_REPAIRS);
+    } while (repair_once(findings, load, judgement, log) && ++done < FINDINGS_MAX_REPAIRS);
     return done;
 }
 

@@ -127,6 +127,9 @@ typedef struct FindingLoad {
     uint64_t used_length; /* repairs may set it */
 } FindingLoad;
 
+/* More, and repairs undo each other: a bitmap that lies over a header, say. */
+#define FINDINGS_MAX_REPAIRS 1024
+
 /**
  * findings_repair:
  * @log: NULL, or text that a line is appended to for each repair:
@@ -135,7 +138,8 @@ typedef struct FindingLoad {
  * Changes the load so that none of the findings is triggered any more. A load
  * that triggers none is left as it is, to the byte.
  *
- * Returns: how many repairs were done.
+ * Returns: how many repairs were done. If it is FINDINGS_MAX_REPAIRS, the load
+ * triggers some finding still, and nothing can be said of it.
  */
 unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log);
 

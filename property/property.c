@@ -165,8 +165,8 @@ LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutat
     return c;
 }
 
-/* Past what is known: c->file must be context->file. */
-static void repair_case(PropertyContext *context, LoadCase *c)
+/* Past what is known: c->file must be context->file. False: it cannot be. */
+static bool repair_case(PropertyContext *context, LoadCase *c)
 {
     FindingLoad load = {
         .file = context->file,
@@ -178,28 +178,38 @@ static void repair_case(PropertyContext *context, LoadCase *c)
         .reads_fail = c->fail_read || c->cut || c->max_read_length,
     };
 
-    if (context->findings) {
-        c->repaired = findings_repair(context->findings, &load, NULL) > 0;
-        context->stats.repaired += c->repaired;
-        c->used_length = load.used_length;
-        if (load.mode != FINDING_MODE_MULTIFD) {
-            c->axes.multifd_channels = 0;
-        }
+    unsigned repairs;
+
+    if (!context->findings) {
+        return true;
     }
+    repairs = findings_repair(context->findings, &load, NULL);
+    c->repaired = repairs > 0;
+    context->stats.repaired += c->repaired;
+    context->stats.unrepaired += repairs == FINDINGS_MAX_REPAIRS;
+    c->used_length = load.used_length;
+    if (load.mode != FINDING_MODE_MULTIFD) {
+        c->axes.multifd_channels = 0;
+    }
+    return repairs < FINDINGS_MAX_REPAIRS;
 }
 
 bool begin_case(PropertyContext *context, LoadCase *c)
 {
-    bool too_large = file_is_too_large(c->file);
-
     context->stats.executions++;
-    if (!too_large) {
-        repair_case(context, c);
-        judge_case(context, c);
-        too_large = case_is_too_large(context, c);
+    if (file_is_too_large(c->file)) {
+        context->stats.too_large++;
+        return false;
     }
-    context->stats.too_large += too_large;
-    return !too_large;
+    if (!repair_case(context, c)) {
+        return false;
+    }
+    judge_case(context, c);
+    if (case_is_too_large(context, c)) {
+        context->stats.too_large++;
+        return false;
+    }
+    return true;
 }
 
 bool begin_input(PropertyContext *context, const uint8_t *data, size_t size, LoadCase *c)
@@ -229,7 +239,9 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
-    repair_case(context, &c);
+    if (!repair_case(context, &c)) {
+        return true;
+    }
     judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
     if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {

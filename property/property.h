@@ -59,6 +59,7 @@ typedef struct PropertyStats {
     uint64_t breaks;      /* of channels, that were noticed and mended or waited for */
     uint64_t pages;       /* guest pages whose bytes, or bits, were compared with the file's */
     uint64_t repaired;    /* cases that triggered a registered finding, and were repaired */
+    uint64_t unrepaired;  /* of these, left out: FINDINGS_MAX_REPAIRS */
 } PropertyStats;
 
 /* Guest RAM, scratch files and counters for one subject; not for two threads at once. */

@@ -51,7 +51,7 @@ void qemu_case_free(QemuCase *c)
     g_free(c);
 }
 
-/* Makes the file as the property does; false if @data is no input of a whole file. */
+/* Makes the file as the property does; false if that makes no case of @data. */
 static bool make_file(QemuCase *c, const uint8_t *data, size_t size, Snapshot *snapshot,
                       SparseFile *file, Guest *guest)
 {
@@ -66,10 +66,7 @@ static bool make_file(QemuCase *c, const uint8_t *data, size_t size, Snapshot *s
         return false;
     }
     input_make_file_for(&input, qemu_subject_get(c->subject)->guest, snapshot, file, guest, NULL);
-    if (c->findings) {
-        findings_repair(c->findings, &load, NULL);
-    }
-    return true;
+    return !c->findings || findings_repair(c->findings, &load, NULL) < FINDINGS_MAX_REPAIRS;
 }
 
 /* Is a page of main RAM other than the file's page of its set bit? */

@@ -180,6 +180,43 @@ static void test_repairs_are_narrow(void **state)
     assert_repaired_to("machine-length-huge", 0x09, four, 4);
 }
 
+/* A name that begins like the reader's, then NUL and more of it than 32 KiB. */
+static void test_a_long_name_that_agrees_is_repaired(void **state)
+{
+    static const uint8_t length[4] = { 0, 2, 0, 0 };
+    g_autoptr(Findings) findings = read_stored("machine-length-memory");
+    g_autoptr(Findings) all = read_all();
+    g_auto(Reproducer) r = { .file = NULL };
+
+    (void)state;
+    reproducer_init(&r, findings_by_id(all, "page-size-zero"));
+    sparse_file_truncate(r.file, 0x200000);
+    sparse_file_write(r.file, 0x09, length, sizeof(length));
+    sparse_file_write(r.file, 0x0d, "none", sizeof("none"));
+    assert_int_equal(findings_repair(findings, &r.load, NULL), 1);
+}
+
+/*
+ * The bitmap lies over its header: clearing its bits makes page_size 0, setting
+ * page_size sets bits of pages that are not in the file.
+ */
+static void test_what_cannot_be_repaired_is_left_out(void **state)
+{
+    g_autoptr(Findings) findings = read_all();
+    g_autoptr(PropertyContext) context = property_context_new(subject_reference());
+    const PropertyStats *stats = property_context_stats(context);
+    g_autofree char *data = NULL;
+    size_t size;
+
+    (void)state;
+    assert_true(g_file_get_contents(PAGEWISE_FINDINGS_DIR "/../fuzz-header/bitmap-over-its-header",
+                                    &data, &size, NULL));
+    property_context_set_findings(context, findings, FINDING_MODE_MULTIFD);
+    assert_true(property_header(context, (const uint8_t *)data, size, NULL));
+    assert_int_equal(stats->unrepaired, 1);
+    assert_int_equal(stats->accepted + stats->refused, 0);
+}
+
 /* What QEMU refuses is left for it to refuse. */
 static void test_a_version_is_repaired_if_its_low_byte_is_right(void **state)
 {
@@ -411,6 +448,8 @@ int main(void)
         cmocka_unit_test(test_each_reproducer_triggers_its_finding),
         cmocka_unit_test(test_repaired_reproducers_trigger_nothing),
         cmocka_unit_test(test_repairs_are_narrow),
+        cmocka_unit_test(test_a_long_name_that_agrees_is_repaired),
+        cmocka_unit_test(test_what_cannot_be_repaired_is_left_out),
         cmocka_unit_test(test_a_version_is_repaired_if_its_low_byte_is_right),
         cmocka_unit_test(test_the_mode_counts),
         cmocka_unit_test(test_right_files_are_left_alone),

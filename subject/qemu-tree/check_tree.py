@@ -86,8 +86,9 @@ def step_build(check):
     skip_unless_tools()
     tree = fetch(check)
     before = snapshot_of(tree)
+    # The same Python each time: a wrapper may make CMake find another one, and all is built anew.
     configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", check.build,
-                 "-DQEMU_SRC="]
+                 f"-DPython3_EXECUTABLE={sys.executable}", "-DQEMU_SRC="]
     # What does not depend on the tree, first: it is not what is timed.
     if check.run(*configure, cwd=check.source).returncode or \
             check.ninja("pagewise-property", "pagewise-fuzz-support").returncode:

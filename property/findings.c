@@ -361,6 +361,20 @@ static bool repair_once(const Findings *findings, FindingLoad *load, Judgement *
     return false;
 }
 
+/* Of what follows the document says nothing: any of the findings may be in it. */
+static bool cut_unspecified(FindingLoad *load, const Judgement *judgement, GString *log)
+{
+    if (!judgement->ram_unspecified || sparse_file_size(load->file) <= judgement->end) {
+        return false;
+    }
+    sparse_file_truncate(load->file, judgement->end);
+    if (log) {
+        g_string_append_printf(log, "cut at file offset 0x%" PRIx64 ", behind what is specified\n",
+                               judgement->end);
+    }
+    return true;
+}
+
 unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log)
 {
     g_autofree Judgement *judgement = NULL;
@@ -372,7 +386,9 @@ unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *l
     judgement = g_new0(Judgement, 1);
     do {
         judge(load, judgement);
-    } while (repair_once(findings, load, judgement, log) && ++done < FINDINGS_MAX_REPAIRS);
+    } while (
+        (repair_once(findings, load, judgement, log) || cut_unspecified(load, judgement, log)) &&
+        ++done < FINDINGS_MAX_REPAIRS);
     return done;
 }
 

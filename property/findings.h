@@ -136,7 +136,8 @@ typedef struct FindingLoad {
  *     "page-size-zero: page_size at file offset 0x69: 0x0 -> 0x1000"
  *
  * Changes the load so that none of the findings is triggered any more. A load
- * that triggers none is left as it is, to the byte.
+ * that triggers none is left as it is, to the byte; but if its judgement ends
+ * where what follows is unspecified, the file does, too.
  *
  * Returns: how many repairs were done. If it is FINDINGS_MAX_REPAIRS, the load
  * triggers some finding still, and nothing can be said of it.

@@ -217,6 +217,22 @@ static void test_what_cannot_be_repaired_is_left_out(void **state)
     assert_int_equal(stats->accepted + stats->refused, 0);
 }
 
+/* Of a FULL section of RAM nothing is judged, and QEMU loads it like any other. */
+static void test_the_unspecified_is_cut_off(void **state)
+{
+    static const uint8_t full[1] = { 4 };
+    g_autoptr(Findings) all = read_all();
+    g_autoptr(GString) log = g_string_new(NULL);
+    g_auto(Reproducer) r = { .file = NULL };
+
+    (void)state;
+    reproducer_init(&r, findings_by_id(all, "page-size-zero"));
+    sparse_file_write(r.file, 0x40, full, sizeof(full));
+    assert_int_equal(findings_repair(all, &r.load, log), 1);
+    assert_string_equal(log->str, "cut at file offset 0x41, behind what is specified\n");
+    assert_int_equal(sparse_file_size(r.file), 0x41);
+}
+
 /* What QEMU refuses is left for it to refuse. */
 static void test_a_version_is_repaired_if_its_low_byte_is_right(void **state)
 {
@@ -450,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_repairs_are_narrow),
         cmocka_unit_test(test_a_long_name_that_agrees_is_repaired),
         cmocka_unit_test(test_what_cannot_be_repaired_is_left_out),
+        cmocka_unit_test(test_the_unspecified_is_cut_off),
         cmocka_unit_test(test_a_version_is_repaired_if_its_low_byte_is_right),
         cmocka_unit_test(test_the_mode_counts),
         cmocka_unit_test(test_right_files_are_left_alone),

@@ -87,28 +87,27 @@ static uint64_t guest_pages(const Guest *guest)
 /*
  * What file and guest justify: every byte of the file that is no hole once, a
  * bitmap, and each page of the guest at most twice (a run that was begun and
- * has to be read again).
+ * has to be read again); and what is read ahead in vain whenever that jumps.
  */
 static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t pages = guest_pages(c->guest);
     uint64_t loaded = MIN(pages, max_pages_of_case(c->guest));
     uint64_t data = sparse_file_data_bytes(c->file);
+    uint64_t reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096;
     uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest->target_page_size;
     SubjectCost cost = {
-        .max_bytes = bytes,
-        .max_reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096,
+        .max_bytes = bytes + reads * context->subject->read_ahead,
+        .max_reads = reads,
         .fail_read = c->cut ? 0 : c->fail_read,
         .fail_for_ever = c->fail_for_ever,
         .cut_read = c->cut ? c->fail_read : 0,
         .cut_size = sparse_file_size(c->file) / 256 * c->cut,
     };
 
-    /* A jump to each record and behind its pages, for each read that there may be. */
-    cost.max_bytes += cost.max_reads * context->subject->read_ahead;
     if (c->max_read_length) {
         cost.max_read_length = MAX(c->max_read_length, bytes / MAX_SHORT_READS);
-        cost.max_reads += bytes / cost.max_read_length;
+        cost.max_reads += cost.max_bytes / cost.max_read_length;
     }
     return cost;
 }

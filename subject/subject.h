@@ -77,6 +77,7 @@ typedef struct SubjectCost {
     /* From read number cut_read on the file has no more than cut_size bytes. 0: it stays. */
     uint64_t cut_read;
     uint64_t cut_size;
+    bool ended; /* set by the subject: the file is as if it ended here; reads are not counted */
     /* Reads return at most this many bytes (short reads). 0: no limit. */
     uint64_t max_read_length;
     /* Of SubjectRead: the reader appends each call in its order. NULL: it does not. */

@@ -31,7 +31,7 @@ void *tree_channel_new(SubjectLoad *load);
 /* Did a read fail by our doing since tree_channel_open()? */
 bool tree_channel_failed(const SubjectLoad *load);
 
-/* Nothing that is read from now on is the format's: no read fails that has not yet. */
+/* What is read from now on is not the format's: nothing, and no read fails that has not yet. */
 void tree_channel_at_end(SubjectLoad *load);
 
 /* unit-ram.c */

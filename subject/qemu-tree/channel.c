@@ -54,11 +54,15 @@ void tree_channel_at_end(SubjectLoad *load)
     if (load->cost.reads < load->cost.fail_read) {
         load->cost.fail_read = 0;
     }
+    load->cost.ended = true;
 }
 
 /* False: this read fails. Threads may read at a time (multifd). */
 static bool begin_read(SubjectCost *cost, Error **errp)
 {
+    if (cost->ended) {
+        return true;
+    }
     if (read_fails(cost, __atomic_add_fetch(&cost->reads, 1, __ATOMIC_RELAXED))) {
         error_setg_errno(errp, EIO, "Unable to read from file");
         return false;
@@ -79,6 +83,9 @@ static void log_read(SubjectCost *cost, uint64_t offset, uint64_t length)
 /* How much of a read of @length bytes at @offset there may be. */
 static size_t clip(const SubjectCost *cost, uint64_t offset, size_t length)
 {
+    if (cost->ended) {
+        return 0;
+    }
     if (cost->max_read_length) {
         length = MIN(length, cost->max_read_length);
     }
@@ -93,7 +100,8 @@ static size_t clip_file(const SubjectLoad *load, int fd, size_t length)
 {
     const SubjectCost *cost = &load->cost;
 
-    if (cost->cut_read && cost->reads == cost->cut_read && ftruncate(fd, cost->cut_size) < 0) {
+    if (cost->ended ||
+        (cost->cut_read && cost->reads == cost->cut_read && ftruncate(fd, cost->cut_size) < 0)) {
         return 0;
     }
     return cost->max_read_length ? MIN(length, cost->max_read_length) : length;

@@ -46,7 +46,8 @@ static unsigned get_command_word(QEMUFile *file)
 
 /*
  * The stream's end: QEMU looks for a VM description behind it, and means to
- * go on whatever comes of that. So no read fails there that has not before.
+ * go on whatever comes of that. So no read fails there that has not before, and
+ * none gives anything: it would be up to 4 GiB that are not RAM's (rule T5).
  * Where another byte is read by this (a footer's mark, the configuration's, the
  * length of a capability's name), 0 is refused.
  */

@@ -20,6 +20,10 @@
  * the thread that failed; pages without content still read as zero. If the
  * fault thread itself has to leave, those are poisoned too, and what the guest
  * discarded reads as zero: nobody sleeps on a page until the load ends.
+ *
+ * What cannot be had with a mapping: if the file is cut off between the look at
+ * its size and the copy, the page in which it then ends has zeroes behind that
+ * end. The load fails, but whoever was fast has read them (map_fd -1: never).
  */
 #ifndef PAGEWISE_LOADER_SNAPSHOT_LOAD_H
 #define PAGEWISE_LOADER_SNAPSHOT_LOAD_H

@@ -233,6 +233,19 @@ static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, ui
     return true;
 }
 
+/* A page that the file ended in is taken as loaded, if that is what it looks like. */
+static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
+{
+    uint64_t start = run->context->judgement.blocks[block->block].pages_offset;
+    uint64_t page = (run->load.cut_at - start) / LAZY_PAGE;
+
+    if (run->load.map_fd >= 0 && run->load.cut_at >= start && page < block->n_pages &&
+        !block->pages[page].expected && page_has_data(run, block, page) &&
+        lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
+        lazy_run_restore_page(run, block, page);
+    }
+}
+
 /* Pages that cannot be touched are taken as loaded: the guest sees nothing wrong in them. */
 static bool give_up_pages(LazyRun *run)
 {
@@ -242,6 +255,7 @@ static bool give_up_pages(LazyRun *run)
                 return false;
             }
         }
+        give_up_cut_page(run, &run->blocks[i]);
     }
     return true;
 }

@@ -342,6 +342,35 @@ static void test_fault_thread_dies(void **state)
     run_bounded(body_fault_thread_dies, NULL);
 }
 
+/*
+ * The file is cut off within a page that the eager thread is about to copy from
+ * its mapping: the kernel fills the page up with zeroes, and no loader that
+ * maps can know in time. That the load fails has to be known at its end.
+ */
+static int body_cut_off_before_the_copy(void *opaque)
+{
+    InputStep when = { .action = STEP_WHEN, .thread = SUBJECT_EAGER_THREAD, .value = 1 };
+    InputStep cut = { .action = STEP_CUT, .page = 2, .detail = 9 };
+    InputStep write = { .action = STEP_WRITE, .page = 2, .value = 9 };
+    InputStep read = { .action = STEP_READ, .page = 2, .detail = 30 };
+
+    (void)opaque;
+    g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut).failed, ==, 1);
+    /* What was read before is there. */
+    g_assert_cmpuint(RUN(0, when, cut).failed, ==, 0);
+    when.detail = 1;
+    g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut, write).failed, ==, 1);
+    g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut, read).failed, ==, 1);
+    return 0;
+}
+
+static void test_cut_off_before_the_copy(void **state)
+{
+    (void)state;
+    require_lazy();
+    run_bounded(body_cut_off_before_the_copy, NULL);
+}
+
 static unsigned count_steps(const InputStep *steps)
 {
     unsigned n = 0;
@@ -524,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_discard_in_flight),
         cmocka_unit_test(test_each_failure),
         cmocka_unit_test(test_fault_thread_dies),
+        cmocka_unit_test(test_cut_off_before_the_copy),
         cmocka_unit_test(test_each_fault_is_noticed),
         cmocka_unit_test(test_without_userfaultfd),
         cmocka_unit_test(test_watchdog_bites),

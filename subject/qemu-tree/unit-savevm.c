@@ -84,6 +84,11 @@ int tree_savevm_load(SubjectLoad *load, QEMUFile *file, Error **errp, bool *comp
 
 void tree_savevm_cleanup(void)
 {
+    /* A section that only an earlier load has started is unknown, as in a fresh QEMU. */
+    for (SaveStateEntry *se = QTAILQ_FIRST(&savevm_state.handlers); se;
+         se = QTAILQ_NEXT(se, entry)) {
+        se->load_section_id = 0;
+    }
     /* A refused configuration leaves these; QEMU ends then, and we go on. */
     g_clear_pointer((void **)&savevm_state.name, g_free);
     g_clear_pointer(&savevm_state.capabilities, g_free);

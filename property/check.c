@@ -85,6 +85,25 @@ static uint64_t guest_pages(const Guest *guest)
 }
 
 /*
+ * A reader may take a block's later records too (R4). Each has a bitmap, of
+ * which nothing is judged.
+ */
+static uint64_t pages_of_later_records(const Judgement *judgement)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        const Violation *violation = &judgement->violations[i];
+
+        if (violation->rule == RULE_R4 && violation->block >= 0) {
+            pages += judgement->guest.blocks[violation->block].max_length /
+                     judgement->guest.target_page_size;
+        }
+    }
+    return pages;
+}
+
+/*
  * What file and guest justify: every byte of the file that is no hole once, a
  * bitmap, and each page of the guest at most twice (a run that was begun and
  * has to be read again); and what is read ahead in vain whenever that jumps.
@@ -92,7 +111,8 @@ static uint64_t guest_pages(const Guest *guest)
 static SubjectCost cost_limits(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t pages = guest_pages(c->guest);
-    uint64_t loaded = MIN(pages, max_pages_of_case(c->guest));
+    uint64_t loaded =
+        MIN(pages, max_pages_of_case(c->guest)) + pages_of_later_records(&context->judgement);
     uint64_t data = sparse_file_data_bytes(c->file);
     uint64_t reads = FREE_READS + data / 64 + 2 * loaded + pages / 4096;
     uint64_t bytes = FREE_BYTES + data + pages / 4 + 2 * loaded * c->guest->target_page_size;
@@ -131,29 +151,13 @@ static SubjectStatus run_subject(PropertyContext *context, const LoadCase *c, Su
     return status;
 }
 
-/* A reader may take a block's later records too (R4): each of them has a bitmap. */
-static uint64_t bitmaps_of_later_records(const Judgement *judgement)
-{
-    uint64_t bytes = 0;
-
-    for (unsigned i = 0; i < judgement->n_violations; i++) {
-        const Violation *violation = &judgement->violations[i];
-
-        if (violation->rule == RULE_R4 && violation->block >= 0) {
-            bytes += judgement->guest.blocks[violation->block].max_length /
-                     judgement->guest.target_page_size / 8;
-        }
-    }
-    return bytes;
-}
-
 static bool check_bounded(PropertyContext *context, const LoadCase *c, const SubjectLoad *load,
                           const AllocMeter *meter, GError **error)
 {
     const SubjectCost *cost = &load->cost;
     /* Its buffer is there whatever the file is. */
     uint64_t max_allocated = FREE_BYTES + context->subject->read_ahead + guest_pages(c->guest) / 2 +
-                             bitmaps_of_later_records(&context->judgement);
+                             pages_of_later_records(&context->judgement) / 8;
 
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {
         return property_broken(context, PROPERTY_BOUNDED, error,

@@ -5,7 +5,7 @@
  * thread is started before what it uses is there; and a second set-up in the
  * same process works, and its RAM is right.
  *
- * The account of resource-meter.h is exact and cheap; on every COUNT_EACH-th
+ * The account of resource-meter.h is exact and cheap; on every SETUP_COUNT_EACH-th
  * execution, the first included, /proc is asked as well.
  */
 #define _GNU_SOURCE /* memfd_create(), MAP_HUGETLB */
@@ -22,7 +22,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define COUNT_EACH 256
 #define HUGE_PAGE UINT64_C(0x200000)
 #define RAM_LENGTH (INPUT_MAX_SETUP_PAGES * UINT64_C(0x4000)) /* of a block that is not huge */
 #define PAGES_ALIGNMENT 0x4000
@@ -446,7 +445,7 @@ static bool check_process(PropertyContext *context, Resources before, GError **e
 
 static bool run_both(PropertyContext *context, SetupRun *run, GError **error)
 {
-    bool count = context->stats.executions % COUNT_EACH == 1;
+    bool count = context->stats.executions % SETUP_COUNT_EACH == 1;
     Resources before;
 
     if (count) {

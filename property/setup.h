@@ -59,6 +59,9 @@ G_STATIC_ASSERT(sizeof(InputFailure) == 4);
 #define INPUT_MAX_TIMES 4 /* all ways to open a userfaultfd, and one more */
 #define INPUT_MAX_ERRNO 133
 
+/* The whole process is looked at in one execution of so many: its first. */
+#define SETUP_COUNT_EACH 256
+
 typedef struct SetupCase {
     unsigned flags;
     unsigned channels;

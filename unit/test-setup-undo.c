@@ -125,6 +125,23 @@ static void test_each_call_fails_once(void **state)
     run_bounded(body_each_call);
 }
 
+/* Guest RAM that was shut off is taken anew, the memory files of earlier set-ups too. */
+static int body_ram_is_taken_anew(void *opaque)
+{
+    g_autoptr(PropertyContext) context = property_context_new(subject_reference());
+    SetupInput shared = an_input(0, 0, INPUT_MEMORY_MEMFD);
+    SetupInput shut_off = an_input(0, 0, INPUT_MEMORY_ANONYMOUS);
+
+    (void)opaque;
+    for (unsigned i = 0; i < SETUP_COUNT_EACH; i++) {
+        if (!holds(context, &shared)) {
+            return 1;
+        }
+    }
+    add_failure(&shut_off, METERED_PLACE, 1, INPUT_MAX_TIMES, EIO);
+    return holds(context, &shut_off) ? 0 : 1;
+}
+
 static int body_allocations_and_reads(void *opaque)
 {
     g_autoptr(PropertyContext) context = property_context_new(subject_reference());
@@ -140,6 +157,13 @@ static int body_allocations_and_reads(void *opaque)
         }
     }
     return property_context_stats(context)->refused > 20 ? 0 : 1;
+}
+
+static void test_ram_is_taken_anew(void **state)
+{
+    (void)state;
+    skip_without_uffd();
+    run_bounded(body_ram_is_taken_anew);
 }
 
 static void test_allocations_and_reads_fail(void **state)
@@ -251,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_call_fails_once, hugetlb_pool_set_up,
                                         hugetlb_pool_tear_down),
+        cmocka_unit_test(test_ram_is_taken_anew),
         cmocka_unit_test(test_allocations_and_reads_fail),
         cmocka_unit_test(test_several_calls_fail),
         cmocka_unit_test(test_each_wrong_setup_is_noticed),

@@ -54,6 +54,25 @@ static bool has_large_block(const Guest *guest)
     return false;
 }
 
+/*
+ * A reader may take a block's later records too (R4). Each has a bitmap, of
+ * which nothing is judged.
+ */
+static uint64_t pages_of_later_records(const Judgement *judgement)
+{
+    uint64_t pages = 0;
+
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        const Violation *violation = &judgement->violations[i];
+
+        if (violation->rule == RULE_R4 && violation->block >= 0) {
+            pages += judgement->guest.blocks[violation->block].max_length /
+                     judgement->guest.target_page_size;
+        }
+    }
+    return pages;
+}
+
 bool file_is_too_large(const SparseFile *file)
 {
     return sparse_file_data_bytes(file) > INPUT_MAX_DATA_BYTES;
@@ -62,7 +81,7 @@ bool file_is_too_large(const SparseFile *file)
 bool case_is_too_large(const PropertyContext *context, const LoadCase *c)
 {
     uint64_t max_pages = max_pages_of_case(c->guest);
-    uint64_t pages = 0;
+    uint64_t pages = pages_of_later_records(&context->judgement);
 
     /* To clear pages a reader has to look at them all. */
     if (c->guest->clear_pages && !c->lazy && has_large_block(c->guest)) {
@@ -80,25 +99,6 @@ static uint64_t guest_pages(const Guest *guest)
 
     for (unsigned i = 0; i < guest->n_blocks; i++) {
         pages += guest->blocks[i].max_length / guest->target_page_size;
-    }
-    return pages;
-}
-
-/*
- * A reader may take a block's later records too (R4). Each has a bitmap, of
- * which nothing is judged.
- */
-static uint64_t pages_of_later_records(const Judgement *judgement)
-{
-    uint64_t pages = 0;
-
-    for (unsigned i = 0; i < judgement->n_violations; i++) {
-        const Violation *violation = &judgement->violations[i];
-
-        if (violation->rule == RULE_R4 && violation->block >= 0) {
-            pages += judgement->guest.blocks[violation->block].max_length /
-                     judgement->guest.target_page_size;
-        }
     }
     return pages;
 }

@@ -218,6 +218,9 @@ static void print_counters(const PropertyStats *stats)
                " loads failed after they had begun\n",
                stats->lazy, stats->faults, stats->failed);
     }
+    if (stats->left_out > 0) {
+        printf("left out: %" PRIu64 " steps that this loader cannot do\n", stats->left_out);
+    }
 }
 
 static int run_property(const Input *input, const uint8_t *data, size_t size)

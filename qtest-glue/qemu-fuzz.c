@@ -7,10 +7,11 @@
  *
  * Inputs of kind layout are drawn at random: there is no coverage to go by, so
  * the generator's rules and the mutator's boundary values do the work. A few are
- * of kind stream: the stream goes on at odd places. Each is
- * loaded through a fork server and judged by the property of its kind. A
- * failure that was not seen yet (its kind, the way of loading, the rules that
- * its file breaks) is made small, tried in a fresh QEMU, and stored:
+ * of kind stream: the stream goes on at odd places, or a length is large and
+ * there is as much of a hole. Each is loaded through a fork server and judged by
+ * the property of its kind. A failure that was not seen yet (its kind, the way
+ * of loading, the rules that its file breaks) is made small, tried in a fresh
+ * QEMU, and stored:
  *
  *     DIR/NAME/input         for qemu-replay
  *     DIR/NAME/snapshot.txt  the same file as text
@@ -184,7 +185,32 @@ static void aim_stream(GRand *random, Snapshot *snapshot)
     block->used_length = place - block->pages_offset;
 }
 
-/* An input of kind stream: a generated file with its stream led astray. */
+/*
+ * A length of some megabytes or gigabytes, and a hole in the file that is as
+ * large: one without the other is refused early. Which readers allocate it?
+ */
+static void aim_length(GRand *random, Snapshot *snapshot)
+{
+    uint64_t length = UINT64_C(1) << g_rand_int_range(random, 20, 32);
+    SnapshotBlock *block =
+        snapshot_block(snapshot, g_rand_int_range(random, 0, snapshot->blocks->len));
+
+    switch (g_rand_int_range(random, 0, 3)) {
+    case 0:
+        snapshot->machine_length = length;
+        break;
+    case 1:
+        snapshot->capability_count = length;
+        break;
+    default:
+        /* So long is its bitmap. */
+        block->used_length = length * 8 * snapshot->page_size;
+        break;
+    }
+    snapshot->file_size = snapshot_tail_end(snapshot) + 2 * length;
+}
+
+/* An input of kind stream: a generated file with its stream, or a length, led astray. */
 static void draw_stream(GRand *random, const Guest *guest, GByteArray *input)
 {
     g_autoptr(Snapshot) snapshot = snapshot_new();
@@ -196,7 +222,11 @@ static void draw_stream(GRand *random, const Guest *guest, GByteArray *input)
     input_decode(input->data, input->len, &drawn);
     snapshot_generate(&drawn.generator, UINT64_C(1) << 20, snapshot, &any);
     snapshot_fit(snapshot, guest);
-    aim_stream(random, snapshot);
+    if (g_rand_boolean(random)) {
+        aim_stream(random, snapshot);
+    } else {
+        aim_length(random, snapshot);
+    }
     if (g_rand_boolean(random)) {
         snapshot_mutate(&drawn.mutator, 1, snapshot, guest, NULL);
     }

@@ -130,7 +130,7 @@ static int write_snapshot(LazyGuest *guest)
     return fd;
 }
 
-static void *map_ram(RamKind kind, size_t length)
+void *map_ram(RamKind kind, size_t length)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS;
     int fd = -1;

@@ -31,6 +31,9 @@ typedef enum RamKind {
 
 const char *ram_kind_name(RamKind kind);
 
+/* @length bytes, of hugetlb memory whole huge pages; NULL, and errno, if there are none. */
+void *map_ram(RamKind kind, size_t length);
+
 /*
  * Which target pages are in the file: its bit is set. Garbage stands in the
  * file at the place of the others (rule P3).

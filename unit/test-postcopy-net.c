@@ -105,13 +105,6 @@ static uint8_t byte_of(unsigned block, uint64_t offset, uint64_t page_size)
     return page % 3 == 2 ? 0 : (uint8_t)(1 + (block * 131 + page * 17 + offset * 7) % 255);
 }
 
-static void *map_anonymous(size_t length)
-{
-    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 static void net_init_pages(Net *net, RamKind kind, uint64_t target_page_size, uint64_t pages)
 {
     size_t size = kind == RAM_HUGETLB ? HUGE_PAGE : TEST_PAGE;
@@ -125,7 +118,7 @@ static void net_init_pages(Net *net, RamKind kind, uint64_t target_page_size, ui
         *rb = (RAMBlock){ .used_length = net->map_length, .max_length = net->map_length };
         g_snprintf(rb->idstr, sizeof(rb->idstr), "block-%u", i);
         rb->page_size = size;
-        rb->host = kind == RAM_HUGETLB ? hugetlb_map(pages) : map_anonymous(net->map_length);
+        rb->host = map_ram(kind, net->map_length);
         g_assert(rb->host);
         net->wanted[i] = g_malloc(net->map_length);
         for (uint64_t at = 0; at < net->map_length; at++) {

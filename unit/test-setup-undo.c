@@ -142,6 +142,13 @@ static int body_ram_is_taken_anew(void *opaque)
     return holds(context, &shut_off) ? 0 : 1;
 }
 
+static void test_ram_is_taken_anew(void **state)
+{
+    (void)state;
+    skip_without_uffd();
+    run_bounded(body_ram_is_taken_anew);
+}
+
 static int body_allocations_and_reads(void *opaque)
 {
     g_autoptr(PropertyContext) context = property_context_new(subject_reference());
@@ -157,13 +164,6 @@ static int body_allocations_and_reads(void *opaque)
         }
     }
     return property_context_stats(context)->refused > 20 ? 0 : 1;
-}
-
-static void test_ram_is_taken_anew(void **state)
-{
-    (void)state;
-    skip_without_uffd();
-    run_bounded(body_ram_is_taken_anew);
 }
 
 static void test_allocations_and_reads_fail(void **state)

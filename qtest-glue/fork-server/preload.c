@@ -139,6 +139,14 @@ static void become_child(pid_t parent)
     dup2(FORK_SERVER_LOG_FD, STDERR_FILENO);
 }
 
+/* Of the child itself: its parent may come to run only after the load, and would tell too late. */
+static void tell_started(void)
+{
+    const ForkMessage started = { .type = FORK_SERVER_STARTED, .pid = getpid() };
+
+    tell(&started);
+}
+
 static int64_t microseconds(struct timeval time)
 {
     return time.tv_sec * INT64_C(1000000) + time.tv_usec;
@@ -164,7 +172,7 @@ static void serve(void)
 
     tell(&ready);
     for (;;) {
-        ForkMessage started = { .type = FORK_SERVER_STARTED };
+        pid_t child;
 
         wait_for_request();
         for (unsigned i = 0; i < server.n_files; i++) {
@@ -172,16 +180,16 @@ static void serve(void)
             lseek(server.files[i], 0, SEEK_SET);
         }
         lseek(FORK_SERVER_LOG_FD, 0, SEEK_SET);
-        started.pid = fork();
-        if (started.pid < 0) {
+        child = fork();
+        if (child < 0) {
             _exit(125);
         }
-        if (started.pid == 0) {
+        if (child == 0) {
             become_child(self);
+            tell_started();
             return;
         }
-        tell(&started);
-        wait_for_child(started.pid);
+        wait_for_child(child);
     }
 }
 

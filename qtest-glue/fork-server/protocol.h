@@ -6,8 +6,8 @@
  *
  *     client            QEMU                    its child
  *               <-      READY
- *     'L'       ->      forks          ->       runs the load
- *               <-      STARTED
+ *     'L'       ->      forks          ->
+ *               <-                              STARTED, then runs the load
  *               <-                              LOADED, then waits for SIGKILL
  *     SIGKILL                          ->
  *               <-      ENDED

@@ -41,7 +41,7 @@ struct RAMBlock {
     unsigned long *data_bmap;    /* has a page with content in it; owned */
     uint8_t *installed_by;       /* PageInstaller; owned */
     bool registered;             /* with userfaultfd */
-    bool keep_registered;        /* missing pages could not be shut off otherwise */
+    bool keep_registered;        /* for ever: missing pages cannot be shut off otherwise */
 };
 
 /*

@@ -493,19 +493,27 @@ static void close_under_number(const MigrationIncomingState *mis)
     dup3(mis->userfault_event_fd, mis->userfault_fd, O_CLOEXEC);
 }
 
-void postcopy_end_faults(MigrationIncomingState *mis)
+/* Closing the descriptor would turn missing pages of a block into pages of zeroes. */
+static bool descriptor_stays(const MigrationIncomingState *mis)
 {
-    bool stays = false;
-
     for (unsigned i = 0; i < mis->n_blocks; i++) {
-        RAMBlock *rb = &mis->blocks[i];
+        const RAMBlock *rb = &mis->blocks[i];
 
-        if (rb->registered) {
-            wait_without_faults(mis, rb);
-            stays |= __atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED);
+        if (rb->registered && __atomic_load_n(&rb->keep_registered, __ATOMIC_RELAXED)) {
+            return true;
         }
     }
-    if (!stays) {
+    return false;
+}
+
+void postcopy_end_faults(MigrationIncomingState *mis)
+{
+    for (unsigned i = 0; i < mis->n_blocks; i++) {
+        if (mis->blocks[i].registered) {
+            wait_without_faults(mis, &mis->blocks[i]);
+        }
+    }
+    if (!descriptor_stays(mis)) {
         close_under_number(mis);
     }
 }
@@ -809,7 +817,8 @@ static void end_fault_thread(MigrationIncomingState *mis)
     }
 }
 
-static bool unregister_block(MigrationIncomingState *mis, RAMBlock *rb, GError **error)
+/* @stays: another block keeps the descriptor. */
+static bool unregister_block(MigrationIncomingState *mis, RAMBlock *rb, bool stays, GError **error)
 {
     const UffdOps *ops = ops_of(mis);
     bool ok;
@@ -822,21 +831,26 @@ static bool unregister_block(MigrationIncomingState *mis, RAMBlock *rb, GError *
     }
     lazy_point(mis, LAZY_POINT_BEFORE_UNREGISTER, LAZY_OTHER_THREAD, rb, 0);
     ok = uffd_unregister(ops, mis->userfault_fd, rb->host, rb->lazy_length, error);
+    if (!ok && stays) {
+        /* With the descriptor this registration stays, too: no close() ends it. */
+        rb->keep_registered = true;
+        return false;
+    }
     ops->advise(ops, rb->host, rb->lazy_length, MADV_DOFORK);
     rb->registered = false;
     return ok;
 }
 
 /* Returns false with @error (the first) if one failed, or has to stay. */
-static bool unregister_blocks(MigrationIncomingState *mis, bool *stays, GError **error)
+static bool unregister_blocks(MigrationIncomingState *mis, bool stays, GError **error)
 {
     g_autoptr(GError) first = NULL;
 
     for (unsigned i = 0; i < mis->n_blocks; i++) {
         RAMBlock *rb = &mis->blocks[i];
 
-        if (rb->registered && !unregister_block(mis, rb, first ? NULL : &first)) {
-            *stays |= rb->keep_registered;
+        if (rb->registered) {
+            unregister_block(mis, rb, stays, first ? NULL : &first);
         }
     }
     if (first) {
@@ -886,16 +900,16 @@ static void postcopy_temp_pages_cleanup(MigrationIncomingState *mis)
 /* Whatever set-up got done is undone, in the order that postcopy-ram.h says. */
 bool uffd_cleanup_incoming(MigrationIncomingState *mis, GError **error)
 {
-    bool stays = false;
+    bool stays;
     bool ok;
 
     end_fault_thread(mis);
-    ok = unregister_blocks(mis, &stays, error);
+    stays = descriptor_stays(mis);
+    ok = unregister_blocks(mis, stays, error);
     if (mis->remove_events && mis->userfault_fd >= 0) {
         read_what_is_left(mis);
     }
     if (stays) {
-        /* Closing it would turn missing pages into pages of zeroes. */
         mis->userfault_fd = -1;
     }
     close_fd(&mis->userfault_fd);

@@ -176,12 +176,13 @@ static void test_allocations_and_reads_fail(void **state)
 /*
  * All ways to open; the error path's own calls; and the last resort: a page
  * cannot be placed, nor poisoned, nor its block shut off, so that it stays
- * registered, which is no leak but said.
+ * registered, which is no leak but said; another block that cannot be
+ * unregistered then is kept with it.
  */
 static int body_several(void *opaque)
 {
     g_autoptr(PropertyContext) context = property_context_new(subject_reference());
-    SetupInput inputs[4];
+    SetupInput inputs[5];
 
     (void)opaque;
     for (unsigned i = 0; i < G_N_ELEMENTS(inputs); i++) {
@@ -193,6 +194,9 @@ static int body_several(void *opaque)
     add_failure(&inputs[2], METERED_PLACE, 1, 4, ENOENT);
     add_failure(&inputs[2], METERED_PROTECT, 1, 4, ENOMEM);
     add_failure(&inputs[3], METERED_UNREGISTER, 2, 1, EINVAL);
+    add_failure(&inputs[4], METERED_PLACE, 1, 4, ENOENT);
+    add_failure(&inputs[4], METERED_PROTECT, 1, 1, ENOMEM);
+    add_failure(&inputs[4], METERED_UNREGISTER, 1, 4, ENOMEM);
     for (unsigned i = 0; i < G_N_ELEMENTS(inputs); i++) {
         if (!holds(context, &inputs[i])) {
             fprintf(stderr, "... input %u\n", i);

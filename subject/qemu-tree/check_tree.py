@@ -8,6 +8,7 @@
     replay STEM     runs corpus/ through bin/STEM-replay, forward and backward
     fuzz STEM       fuzzes bin/STEM: RUNS executions of one seed, the same ones each time
     faults N        the real fault thread serves all faults of N guest threads
+    oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
 
 --build is a folder of our own below the project's build folder: the tree is
@@ -159,6 +160,15 @@ def step_faults(check):
                      check.argument).returncode
 
 
+def step_oss_fuzz(check):
+    tree = check.tree()
+    stems = [path.stem for path in sorted((check.source / "fuzz").glob("fuzz-*.c"))]
+    return check.run(sys.executable, "-B", check.source / "cmake" / "oss_fuzz_check.py",
+                     "--source", check.source, "--work", check.work / "oss-fuzz", "--qemu", tree,
+                     "--only", "address/libfuzzer", *stems,
+                     *(f"qemu-tree-{stem}" for stem in RUNS)).returncode
+
+
 def built_by(output):
     """Which steps ninja ran: their comments."""
     return [line.split("] ", 1)[1] for line in output.splitlines() if "] qemu-tree: " in line]
@@ -201,7 +211,7 @@ def step_rebuild(check):
 
 
 STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "faults": step_faults,
-         "rebuild": step_rebuild}
+         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild}
 
 
 def main():

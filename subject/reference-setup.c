@@ -40,8 +40,14 @@ static int give_zero_page(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_t 
         postcopy_answer_again(mis, rb, page);
         return 0;
     }
-    return claim_page(rb, page) ? postcopy_place_pages(mis, LAZY_FAULT_THREAD, rb, page, 1, NULL)
-                                : 0;
+    if (!claim_page(rb, page)) {
+        return 0;
+    }
+    if (postcopy_place_pages(mis, LAZY_FAULT_THREAD, rb, page, 1, NULL) < 0) {
+        postcopy_give_up_pages(mis, LAZY_FAULT_THREAD, rb, page, 1);
+        return -1;
+    }
+    return 0;
 }
 
 /* No operation fails in the fault thread. */

@@ -8,7 +8,8 @@ For each sanitizer and engine oss-fuzz/build.sh runs with clean $SRC, $WORK and
 $OUT and with the flags that OSS-Fuzz would set. Then $OUT is moved, and each
 TARGET has to be there, to be what was asked for, and to run its seeds in a
 sandbox (sandbox.py) that has glibc and little else, no userfaultfd among it.
-Not one may fail. DIR/../oss-fuzz.xml is the JUnit report.
+Not one may fail. Then oss-fuzz/run_tests.sh is run the same way, without a network.
+DIR/../oss-fuzz.xml is the JUnit report.
 
 Engines: libfuzzer and afl are the real ones; 'honggfuzz' is an archive of ours
 that takes the same callbacks; 'none' is our replay driver as an archive. AFL++
@@ -203,22 +204,26 @@ def make_archive(combination, source, folder):
     return archive
 
 
-def build(combination, source):
-    """Runs build.sh; returns what is wrong with that, or ''."""
+def run_script(name, combination, source, wrapper=()):
+    """Runs oss-fuzz/NAME as OSS-Fuzz does; returns what is wrong with that, or ''."""
     combination.prepare()
     combination.compilers()
     archive = make_archive(combination, source / "pagewise", combination.work)
     before = fingerprint(source / "pagewise")
-    script = combination.work / "build.sh"
-    shutil.copy2(source / "pagewise" / "oss-fuzz" / "build.sh", script)
-    output, status = run(["bash", "-eu", str(script)], cwd=source, seconds=1200,
+    script = combination.work / name
+    shutil.copy2(source / "pagewise" / "oss-fuzz" / name, script)
+    output, status = run([*wrapper, "bash", "-eu", str(script)], cwd=source, seconds=1200,
                          env=combination.environment(source, archive))
-    (combination.work / "build.log").write_text(output, encoding="utf-8")
+    script.with_suffix(".log").write_text(output, encoding="utf-8")
     if status != 0:
-        return f"build.sh failed ({status}):\n" + "\n".join(output.splitlines()[-30:])
+        return f"{name} failed ({status}):\n" + "\n".join(output.splitlines()[-30:])
     if fingerprint(source / "pagewise") != before:
-        return "build.sh wrote into the source tree: it may write to $WORK and $OUT only"
+        return f"{name} wrote into the source tree: it may write to $WORK and $OUT only"
     return ""
+
+
+def without_network():
+    return ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
 
 
 def move_out(combination):
@@ -483,7 +488,7 @@ def find_targets(out):
 def check_combination(combination, source, root, targets):
     """Results for all targets of one combination."""
     try:
-        wrong = build(combination, source)
+        wrong = run_script("build.sh", combination, source)
     except Unavailable as error:
         results = [Result(combination, name) for name in targets]
         for result in results:
@@ -499,15 +504,24 @@ def check_combination(combination, source, root, targets):
         return list(pool.map(lambda name: check_target(combination, root, name), names))
 
 
+def check_tests(combination, source):
+    """The result of run_tests.sh, in the environment of a build."""
+    result = Result(combination, "run_tests.sh")
+    wrong = run_script("run_tests.sh", combination, source, without_network())
+    if wrong:
+        result.add("tests", wrong)
+    return [result]
+
+
 # The report --------------------------------------------------------------
 
 
-def print_results(combination, results, seconds):
+def print_results(name, results, seconds):
     failed = [result for result in results if result.problems]
     skipped = next((result.skipped for result in results if result.skipped), None)
-    verdict = f"{len(failed)} of {len(results)} targets FAILED" if failed else \
-        f"SKIP {skipped}" if skipped else f"{len(results)} targets ok"
-    print(f"{combination.name:22} {seconds:5.0f} s  {verdict}", flush=True)
+    verdict = f"{len(failed)} of {len(results)} FAILED" if failed else \
+        f"SKIP {skipped}" if skipped else f"{len(results)} ok"
+    print(f"{name:22} {seconds:5.0f} s  {verdict}", flush=True)
     for note in dict.fromkeys(note for result in results for note in result.notes):
         print(f"    {note}")
     for result in failed:
@@ -529,6 +543,14 @@ def write_junit(path, results):
             ElementTree.SubElement(case, "skipped", message="SKIP_RETURN_CODE=77")
             ElementTree.SubElement(case, "system-out").text = f"SKIP {result.skipped}"
     ElementTree.ElementTree(suite).write(path, encoding="utf-8")
+
+
+def finish(combination, name, results, started):
+    """Prints the results; what was built for them stays only where one failed."""
+    print_results(name, results, time.monotonic() - started)
+    if not any(result.problems for result in results):
+        shutil.rmtree(combination.work, ignore_errors=True)
+    return results
 
 
 def required(feature):
@@ -569,10 +591,12 @@ def main():
             for result in results:
                 if result.skipped:
                     result.add("required", f"PAGEWISE_REQUIRE names afl: {result.skipped}")
-        print_results(combination, results, time.monotonic() - started)
-        everything += results
-        if not any(result.problems for result in results):
-            shutil.rmtree(combination.work, ignore_errors=True)
+        everything += finish(combination, combination.name, results, started)
+    if not options.only:
+        combination = Combination("address", "libfuzzer", work)
+        started = time.monotonic()
+        results = check_tests(combination, source)
+        everything += finish(combination, "run_tests.sh", results, started)
     write_junit(work.parent / "oss-fuzz.xml", everything)
     failed = sum(bool(result.problems) for result in everything)
     skipped = sum(bool(result.skipped and not result.problems) for result in everything)

@@ -179,7 +179,8 @@ class BuildTest(unittest.TestCase):
 
     def build(self, script):
         (self.source / "pagewise" / "oss-fuzz" / "build.sh").write_text(script, encoding="ascii")
-        return checker.build(checker.Combination("address", "libfuzzer", self.folder), self.source)
+        combination = checker.Combination("address", "libfuzzer", self.folder)
+        return checker.run_script("build.sh", combination, self.source)
 
     def test_good(self):
         self.assertEqual(self.build("test \"$FUZZING_ENGINE\" = libfuzzer; touch $OUT/x\n"), "")
@@ -192,6 +193,12 @@ class BuildTest(unittest.TestCase):
 
     def test_writes_into_the_source(self):
         self.assertIn("wrote into the source tree", self.build("touch $SRC/pagewise/made\n"))
+
+    def test_tests_have_no_network(self):
+        path = self.source / "pagewise" / "oss-fuzz" / "run_tests.sh"
+        path.write_text("grep -c : /proc/net/dev; exit 3\n", encoding="ascii")
+        combination = checker.Combination("address", "libfuzzer", self.folder)
+        self.assertIn("\n1", checker.check_tests(combination, self.source)[0].problems[0][1])
 
 
 class SandboxTest(unittest.TestCase):

@@ -156,13 +156,8 @@ class Gate:
                        time.monotonic() - started)
 
     def judge(self, suite, name, failures, seconds):
-        """What fails on the base, too, is not the series' doing.
-
-        The base's failures were counted up to a limit only: what is not among
-        them is asked of the base alone.
-        """
-        new = [failure for failure in failures if failure.key() not in self.base_failures and
-               not self.fails_on_base(failure)]
+        """What fails on the base, too, and alike, is not the series' doing."""
+        new = [failure for failure in failures if not self.fails_on_base(failure)]
         for failure in new:
             self.head_failures.append(failure)
             self.add(suite, f"{name}: {failure.path.name}", FAILED, self.say(failure),
@@ -290,7 +285,11 @@ class Gate:
         if self.base is None or not failure.path.is_file() or \
                 failure.target not in self.base.fuzz_targets():
             return False
-        return bool(self.base.replay(failure.target, [failure.path], REPLAY_SECONDS))
+        # They were counted up to a limit only: what is not among them is asked alone.
+        known = self.base_failures.get(failure.key())
+        on_base = [known] if known else \
+            self.base.replay(failure.target, [failure.path], REPLAY_SECONDS)
+        return any(one.kind() == failure.kind() for one in on_base)
 
     # Coverage
 

@@ -268,6 +268,21 @@ class GateTest(TreeTest):
         self.play.bad = {"base": {"good": "SEGV"}, "series": {"good": "SEGV", "bad": "SEGV"}}
         self.assertEqual(self.run_gate(), 1, self.summary)
 
+    def test_another_failure_of_an_input_is_a_regression(self):
+        self.play.bad = {"base": {"bad": "property agrees, subject qemu-tree: no"},
+                         "series": {"bad": "SUMMARY: AddressSanitizer: SEGV ram.c:7"}}
+        self.assertEqual(self.run_gate(), 1, self.summary)
+
+    def test_the_same_failure_in_other_words(self):
+        self.play.bad = {"base": {"bad": "SUMMARY: AddressSanitizer: SEGV ram.c:7"},
+                         "series": {"bad": "SUMMARY: AddressSanitizer: SEGV ram.c:9"}}
+        self.assertEqual(self.run_gate(), 0, self.summary)
+
+    def test_a_time_out_is_a_time_out(self):
+        self.play.bad = {"base": {"bad": "still not done after 120 s"}}
+        self.play.found = self.failure("qemu-tree-stream", "timeout: SUMMARY: libFuzzer: timeout")
+        self.assertEqual(self.run_gate(), 0, self.summary)
+
     def test_finding_that_comes_back(self):
         self.play.findings = {"base": [("a", PASSED, ""), ("b", FAILED, "hang")],
                               "series": [("a", FAILED, "crash"), ("b", FAILED, "hang")]}

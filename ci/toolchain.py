@@ -22,6 +22,10 @@ SUBJECT = "qemu-tree"
 RUNNING = re.compile(r"^replay: the input was (.*)$", re.MULTILINE)
 PARAGRAPH = re.compile(r"^ *pagewise: (.*)$", re.MULTILINE)
 SANITIZER = re.compile(r"^ *((?:SUMMARY: [^(\n]*|.*: runtime error: ).*)$", re.MULTILINE)
+# What tells one failure of an input from another, in whatever words it is told.
+KIND = re.compile(r"property [a-z=-]+|[A-Z]\w+Sanitizer: [\w-]+|runtime error|timeout"
+                  r"|still not done")
+TIMEOUTS = ("timeout", "still not done")
 # A corpus that fails this often is not worth the time that more failures take.
 MAX_FAILURES = 10
 
@@ -42,6 +46,13 @@ class Failure:
     def key(self):
         """The same failure in another tree: same target, same input."""
         return self.target, self.path.name
+
+    def kind(self):
+        """The property, the sanitizer's error, or what else ended the process."""
+        found = KIND.search(self.message)
+        if not found:
+            return self.message.rpartition(": ")[2]
+        return TIMEOUTS[0] if found[0] in TIMEOUTS else found[0]
 
 
 def run(command, log, seconds, **options):

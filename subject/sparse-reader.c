@@ -4,31 +4,38 @@
 
 #include <errno.h>
 
+/* A lazy load reads by several threads at once. */
+static bool read_fails(const SubjectCost *cost, uint64_t number)
+{
+    return number > cost->max_reads ||
+           __atomic_load_n(&cost->bytes_read, __ATOMIC_RELAXED) > cost->max_bytes ||
+           number == cost->fail_read ||
+           (cost->fail_for_ever && cost->fail_read && number > cost->fail_read);
+}
+
 static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t length, uint64_t offset)
 {
     SparseReader *self = (SparseReader *)reader;
     SubjectCost *cost = self->cost;
+    uint64_t number = __atomic_add_fetch(&cost->reads, 1, __ATOMIC_RELAXED);
     size_t n;
 
-    cost->reads++;
     if (cost->log) {
         SubjectRead read = { offset, length };
 
         g_array_append_val(cost->log, read);
     }
-    if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes ||
-        cost->reads == cost->fail_read ||
-        (cost->fail_for_ever && cost->fail_read && cost->reads > cost->fail_read)) {
+    if (read_fails(cost, number)) {
         return -EIO;
     }
-    if (cost->cut_read && cost->reads >= cost->cut_read) {
+    if (cost->cut_read && number >= cost->cut_read) {
         length = offset < cost->cut_size ? MIN(length, cost->cut_size - offset) : 0;
     }
     if (cost->max_read_length) {
         length = MIN(length, cost->max_read_length);
     }
     n = sparse_file_read(self->file, offset, buffer, length);
-    cost->bytes_read += n;
+    __atomic_add_fetch(&cost->bytes_read, n, __ATOMIC_RELAXED);
     return n;
 }
 

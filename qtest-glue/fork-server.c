@@ -60,7 +60,8 @@ static ForkServer *make_files(QemuGuest *guest, const LoadLimits *limits, int *p
 static bool start_qemu(ForkServer *server, const QemuBinary *binary, int peer, GError **error)
 {
     const char *variables[] = { "LD_PRELOAD=" FORK_SERVER_LIBRARY, FORK_SERVER_VARIABLE "=1",
-                                NULL };
+                                /* Else each child looks up anew what it calls. */
+                                "LD_BIND_NOW=1", NULL };
     const int fds[] = { peer, server->file, server->log };
     const int targets[] = { FORK_SERVER_CONTROL_FD, FORK_SERVER_FILE_FD, FORK_SERVER_LOG_FD };
     const QemuGuestStart start = {

@@ -18,6 +18,12 @@
 
 #define PAGE ((uint64_t)QEMU_X86_PAGE_SIZE)
 #define MAX_FDS 8
+/*
+ * RAM as small as this keeps its pages from load to load. To take pages back,
+ * to give them anew, and to ask where there are any, costs more than to clear
+ * and to look at all.
+ */
+#define SMALL_RAM (UINT64_C(1) << 20)
 /* Of an entry of pagemap: present, or swapped out. */
 #define PAGEMAP_THERE (UINT64_C(3) << 62)
 
@@ -177,6 +183,10 @@ unsigned qemu_guest_ram_block(const QemuGuest *guest)
 
 void qemu_guest_clear_ram(QemuGuest *guest)
 {
+    if (guest->length <= SMALL_RAM) {
+        memset(guest->ram, 0, guest->length);
+        return;
+    }
     /* All pages are given back, and read as zero again. */
     if (lseek(guest->fd, 0, SEEK_DATA) >= 0 &&
         fallocate(guest->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, guest->length) < 0) {
@@ -196,10 +206,21 @@ static void copy_page(const uint8_t *page, uint8_t *to)
     }
 }
 
+static void copy_pages(const uint8_t *from, uint8_t *to, uint64_t length)
+{
+    for (uint64_t at = 0; at < length; at += PAGE) {
+        copy_page(from + at, to + at);
+    }
+}
+
 static void copy_ram(const QemuGuest *guest, uint8_t *host)
 {
     off_t end = 0;
 
+    if (guest->length <= SMALL_RAM) {
+        copy_pages(guest->ram, host, guest->length);
+        return;
+    }
     for (;;) {
         off_t start = lseek(guest->fd, end, SEEK_DATA);
 
@@ -207,9 +228,7 @@ static void copy_ram(const QemuGuest *guest, uint8_t *host)
             return;
         }
         end = lseek(guest->fd, start, SEEK_HOLE);
-        for (off_t at = start; at < end; at += PAGE) {
-            copy_page(guest->ram + at, host + at);
-        }
+        copy_pages(guest->ram + start, host + start, end - start);
     }
 }
 

@@ -13,7 +13,8 @@
  * migration/file.c (one descriptor, and one more for each multifd channel, all
  * opened before the first byte is read). The threads that QEMU had before are
  * missing in the child: the RCU thread, and those of virtual processors, which
- * -S keeps stopped.
+ * -S keeps stopped. A child that exits leaves out the destructors of shared
+ * libraries, and threads that wake others make way for them.
  */
 #define _GNU_SOURCE
 #include "qtest-glue/fork-server/protocol.h"
@@ -23,8 +24,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,19 +45,37 @@
 
 typedef int PpollFunction(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                           const sigset_t *mask);
+typedef int SignalFunction(pthread_cond_t *cond);
+typedef int UnlockFunction(pthread_mutex_t *mutex);
+typedef int MainFunction(int argc, char **argv, char **environment);
+typedef int StartFunction(MainFunction *main, int argc, char **argv, MainFunction *init,
+                          void (*fini)(void), void (*rtld_fini)(void), void *stack_end);
 
 /* QEMU gives no context to its libraries, so that this one is static. */
 static struct {
+    MainFunction *main;
     PpollFunction *ppoll;
+    SignalFunction *signal;
+    UnlockFunction *unlock;
     bool enabled;
     bool is_child;
     unsigned n_files;
     int files[MAX_FILES]; /* descriptors by which QEMU reads the file to load */
 } server;
 
-__attribute__((constructor)) static void set_up(void)
+/* This thread has woken another, which may want the mutex that it still holds. */
+static __thread bool has_woken;
+
+static void find_functions(void)
 {
     server.ppoll = (PpollFunction *)dlsym(RTLD_NEXT, "ppoll");
+    server.signal = (SignalFunction *)dlsym(RTLD_NEXT, "pthread_cond_signal");
+    server.unlock = (UnlockFunction *)dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    find_functions();
     server.enabled = getenv(FORK_SERVER_VARIABLE) != NULL;
     /* Programs that QEMU starts are none of our business. */
     unsetenv("LD_PRELOAD");
@@ -164,12 +186,26 @@ static void wait_for_child(pid_t child)
     tell(&ended);
 }
 
+/*
+ * A thread of a child that is woken does not interrupt who woke it: it would
+ * only wait for the mutex.
+ */
+static void set_scheduling(void)
+{
+    const struct sched_param none = { 0 };
+
+    if (sched_getscheduler(0) == SCHED_OTHER) {
+        sched_setscheduler(0, SCHED_BATCH, &none);
+    }
+}
+
 /* Comes back in each child; the server itself never comes back. */
 static void serve(void)
 {
     pid_t self = getpid();
     ForkMessage ready = { .type = FORK_SERVER_READY, .pid = self };
 
+    set_scheduling();
     tell(&ready);
     for (;;) {
         pid_t child;
@@ -247,6 +283,68 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 {
     (void)size;
     return ppoll(fds, n, timeout, mask);
+}
+
+/*
+ * multifd_recv() of QEMU 10.0 gives a channel something to do, and spins where
+ * all channels have: with one processor to all of them, for a time slice, and
+ * for nothing. So who has woken a thread lets it run. Nobody is kept from
+ * anything: where a processor is free, the other runs already.
+ */
+int pthread_cond_signal(pthread_cond_t *cond)
+{
+    if (!server.signal) {
+        find_functions();
+    }
+    has_woken = server.is_child;
+    return server.signal(cond);
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    int result;
+
+    if (!server.unlock) {
+        /* Another library's constructor, before ours. */
+        find_functions();
+    }
+    result = server.unlock(mutex);
+    if (has_woken) {
+        has_woken = false;
+        sched_yield();
+    }
+    return result;
+}
+
+/*
+ * A child's end. QEMU's own exit handlers have run. The destructors of some
+ * eighty shared libraries would take as long as an early reject.
+ */
+static void leave_child(int status, void *opaque)
+{
+    (void)opaque;
+    if (server.is_child) {
+        fflush(NULL);
+        _exit(status);
+    }
+}
+
+/* Registered after the destructors, and before QEMU's exit handlers: it runs between them. */
+static int main_of_qemu(int argc, char **argv, char **environment)
+{
+    on_exit(leave_child, NULL);
+    return server.main(argc, argv, environment);
+}
+
+int __libc_start_main(MainFunction *main, int argc, char **argv, MainFunction *init,
+                      void (*fini)(void), void (*rtld_fini)(void), void *stack_end);
+int __libc_start_main(MainFunction *main, int argc, char **argv, MainFunction *init,
+                      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+{
+    StartFunction *start = (StartFunction *)dlsym(RTLD_NEXT, "__libc_start_main");
+
+    server.main = main;
+    return start(main_of_qemu, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
 /* QEMU marks guest RAM MADV_DONTFORK; the children need it. */

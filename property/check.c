@@ -235,8 +235,12 @@ static bool check_agrees(PropertyContext *context, const SubjectLoad *load, Subj
                                load->cost.fail_read);
     }
     if (status == SUBJECT_REFUSED && context->subject->reads_devices &&
-        context->judgement.has_devices) {
-        /* What device state it ought to accept is not said anywhere. */
+        (context->judgement.has_devices || context->judgement.section_id == 0)) {
+        /*
+         * What device state it ought to accept is not said anywhere. A PART or
+         * END of section 0 goes to QEMU's first device that has no section yet:
+         * no QEMU gives its RAM that number.
+         */
         return true;
     }
     if (status == SUBJECT_REFUSED && verdict == VERDICT_ACCEPT && !a_read_failed(load) &&

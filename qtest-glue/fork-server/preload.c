@@ -38,10 +38,15 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The file is found among at most so many descriptors of QEMU. */
 #define MAX_FILES 64
+/* QEMU's other threads are quiet if none of them ran for so long; RCU looks every 10 ms. */
+#define QUIET_MS 25
+/* If they never are, children are forked all the same. */
+#define MAX_QUIET_PERIODS 40
 
 typedef int PpollFunction(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                           const sigset_t *mask);
@@ -199,6 +204,70 @@ static void set_scheduling(void)
     }
 }
 
+/* How often one thread of QEMU has left the processor. */
+static unsigned long count_switches(const char *thread)
+{
+    static const char key[] = "ctxt_switches:";
+    unsigned long sum = 0;
+    char path[64];
+    char text[4096];
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%.16s/status", thread);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    for (const char *p = text; (p = strstr(p, key));) {
+        p += sizeof(key) - 1;
+        sum += strtoul(p, NULL, 10);
+    }
+    return sum;
+}
+
+/* The same of all threads but this one. */
+static unsigned long count_others_switches(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    unsigned long sum = 0;
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        if (entry->d_name[0] != '.' && atoi(entry->d_name) != getpid()) {
+            sum += count_switches(entry->d_name);
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return sum;
+}
+
+/*
+ * A child has no thread but this one: what another holds while it forks, QEMU's
+ * big lock above all, is held for ever. So the others have to sleep.
+ */
+static void wait_until_quiet(void)
+{
+    const struct timespec period = { .tv_nsec = QUIET_MS * 1000000 };
+    unsigned long before = count_others_switches();
+
+    for (unsigned i = 0; i < MAX_QUIET_PERIODS; i++) {
+        unsigned long now;
+
+        nanosleep(&period, NULL);
+        now = count_others_switches();
+        if (now == before) {
+            return;
+        }
+        before = now;
+    }
+}
+
 /* Comes back in each child; the server itself never comes back. */
 static void serve(void)
 {
@@ -206,6 +275,7 @@ static void serve(void)
     ForkMessage ready = { .type = FORK_SERVER_READY, .pid = self };
 
     set_scheduling();
+    wait_until_quiet();
     tell(&ready);
     for (;;) {
         pid_t child;

@@ -7,31 +7,22 @@ PROGRAM is unit/misbehaving-target.c built with AFL++, LIBRARY any target's
 mutator. What the runner shares with fuzz.py is tested in test_fuzz.py.
 """
 
-import argparse
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 from pathlib import Path
+
+from script_test import Options, ScriptTest, run
 
 RUNNER = Path(__file__).with_name("afl.py")
 
 
-class Options:
-    target = None
-    mutator = None
-    scratch = None
-
-
-class AflTest(unittest.TestCase):
+class AflTest(ScriptTest):
     def setUp(self):
-        self.root = Path(tempfile.mkdtemp(dir=Options.scratch)).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        super().setUp()
         self.build = self.root / "build" / "afl"
         (self.build / "bin").mkdir(parents=True)
 
@@ -158,14 +149,5 @@ def read_or_nothing(path):
         return b""
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="test_afl.py")
-    for name in ("target", "mutator", "scratch"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    known, rest = parser.parse_known_args(namespace=Options)
-    known.scratch.mkdir(parents=True, exist_ok=True)
-    unittest.main(argv=[sys.argv[0], *rest])
-
-
 if __name__ == "__main__":
-    main()
+    run(__file__, "target", "mutator")

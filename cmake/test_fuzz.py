@@ -8,20 +8,18 @@ a few lines that speak as libFuzzer does. The runner is always a process of its
 own, as users start it.
 """
 
-import argparse
 import os
 import pty
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+from script_test import Options, ScriptTest, is_alive, run
 
 RUNNER = Path(__file__).with_name("fuzz.py")
 
@@ -41,23 +39,9 @@ echo 'Done 400 runs in 1 second(s)'
 """
 
 
-class Options:
-    target = None
-    scratch = None
-
-
-def is_alive(pid):
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except OSError:
-        return False
-    return status.rsplit(")", 1)[1].split()[0] not in "ZX"
-
-
-class RunnerTest(unittest.TestCase):
+class RunnerTest(ScriptTest):
     def setUp(self):
-        self.root = Path(tempfile.mkdtemp(dir=Options.scratch)).resolve()
-        self.addCleanup(shutil.rmtree, self.root)
+        super().setUp()
         self.build = self.root / "build"
         (self.build / "bin").mkdir(parents=True)
 
@@ -237,14 +221,5 @@ class RunnerTest(unittest.TestCase):
         self.assertEqual(self.run_fuzz("one", environment={"FUZZ_SECONDS": "soon"}), 2)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="test_fuzz.py")
-    parser.add_argument("--target", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True)
-    known, rest = parser.parse_known_args(namespace=Options)
-    known.scratch.mkdir(parents=True, exist_ok=True)
-    unittest.main(argv=[sys.argv[0], *rest])
-
-
 if __name__ == "__main__":
-    main()
+    run(__file__, "target")

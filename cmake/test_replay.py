@@ -6,25 +6,16 @@
 PROGRAM is unit/misbehaving-target.c with that driver.
 """
 
-import argparse
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
-import unittest
-from pathlib import Path
+
+from script_test import Options, ScriptTest, run
 
 
-class Options:
-    target = None
-    scratch = None
-
-
-class ReplayTest(unittest.TestCase):
+class ReplayTest(ScriptTest):
     def setUp(self):
-        self.corpus = Path(tempfile.mkdtemp(dir=Options.scratch))
-        self.addCleanup(shutil.rmtree, self.corpus)
+        super().setUp()
+        self.corpus = self.root
         for number in range(6):
             (self.corpus / f"good-{number}").write_bytes(b"A" * number)
 
@@ -76,14 +67,5 @@ class ReplayTest(unittest.TestCase):
                 self.assertIn("Usage:", self.output)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="test_replay.py")
-    parser.add_argument("--target", type=Path, required=True)
-    parser.add_argument("--scratch", type=Path, required=True)
-    known, rest = parser.parse_known_args(namespace=Options)
-    known.scratch.mkdir(parents=True, exist_ok=True)
-    unittest.main(argv=[sys.argv[0], *rest])
-
-
 if __name__ == "__main__":
-    main()
+    run(__file__, "target")

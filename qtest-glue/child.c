@@ -32,9 +32,17 @@ int deadline_left(gint64 deadline)
     return left > 0 ? MIN((left + 999) / 1000, G_MAXINT) : 0;
 }
 
-/* Runs between fork and exec: async-signal-safe calls only. */
-static void die_with_parent(gpointer parent)
+/*
+ * Runs between fork and exec: async-signal-safe calls only. Ctrl-C is for us,
+ * who end the child in order: it is in another session. What we block, it does not.
+ */
+static void prepare_child(gpointer parent)
 {
+    sigset_t none;
+
+    setsid();
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != GPOINTER_TO_INT(parent)) {
         /* The parent ended before prctl(): nobody would ever kill us. */
@@ -64,7 +72,7 @@ bool child_spawn_spec(Child *child, const ChildSpec *spec, GError **error)
     *child = (Child){ .pidfd = -1 };
     if (!g_spawn_async_with_pipes_and_fds(NULL, spec->argv, (const char *const *)environment,
                                           G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH,
-                                          die_with_parent, GINT_TO_POINTER(getpid()), -1,
+                                          prepare_child, GINT_TO_POINTER(getpid()), -1,
                                           spec->output, spec->output, spec->fds, spec->targets,
                                           spec->n_fds, &pid, NULL, NULL, NULL, &cause)) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_START, "%s", cause->message);

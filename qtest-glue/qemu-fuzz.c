@@ -2,8 +2,8 @@
 /*
  * Fuzzes a real QEMU from outside:
  *
- *     qemu-fuzz [--seconds N] [--jobs N] [--seed N] [--folder DIR] [--findings DIR]
- *               [--program PATH]
+ *     qemu-fuzz [--seconds N] [--inputs N] [--jobs N] [--seed N] [--folder DIR]
+ *               [--findings DIR] [--program PATH]
  *
  * Inputs of kind layout are drawn at random: there is no coverage to go by, so
  * the generator's rules and the mutator's boundary values do the work. A few are
@@ -17,11 +17,15 @@
  *     DIR/NAME/snapshot.txt  the same file as text
  *     DIR/NAME/report        what happened, and the command that shows it again
  *
+ * It ends after so many seconds, or inputs; on SIGINT or SIGTERM soon, with the
+ * table of what was found until then, and at the second one at once.
+ *
  * --findings: the registry, corpus/findings: what is known is repaired out of
  * every input, so that what is not known is met. Without it nothing is known.
  * --program: the path of qemu-replay in that command. Which QEMU: see
  * qtest-glue/qemu-binary.h. Exit status: 0, 1 if there was a finding or
- * nothing could be run, 77 without a QEMU of 9.0 or newer.
+ * nothing could be run, 2 for wrong arguments, 77 without a QEMU of 9.0 or newer,
+ * 130 after a signal.
  */
 #include "model/snapshot.h"
 #include "qtest-glue/error.h"
@@ -29,6 +33,7 @@
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,6 +46,11 @@
 #define MAX_MINIMISED 24
 /* A QEMU that fails to start again and again is not there to be fuzzed. */
 #define MAX_RESTARTS 8
+#define MAX_JOBS 64
+/* How often the main thread looks whether the jobs have ended. */
+#define JOBS_PERIOD_MS 50
+#define EXIT_USAGE 2
+#define EXIT_INTERRUPTED 130
 
 /* How the loads are spread over ways of loading. */
 typedef struct Way {
@@ -58,6 +68,7 @@ static const Way ways[] = {
 
 typedef struct Options {
     int seconds;
+    int inputs; /* 0: any number */
     int jobs;
     int seed;
     char *folder;
@@ -83,10 +94,12 @@ typedef struct Fuzz {
     const QemuBinary *binary;
     const Findings *known;
     gint64 start;
-    int inputs;        /* atomic: drawn so far */
+    int running;       /* atomic: jobs */
+    int interrupted;   /* atomic, a boolean */
     GMutex lock;       /* of what follows */
     GHashTable *seen;  /* name and rules, of what was looked at */
     GPtrArray *kinds;  /* of Kind, in the order of their appearance */
+    int inputs;        /* drawn so far */
     unsigned findings; /* stored */
     uint64_t accepted;
     uint64_t refused;
@@ -116,9 +129,27 @@ static double elapsed(const Fuzz *fuzz)
     return (g_get_monotonic_time() - fuzz->start) / 1e6;
 }
 
-static bool time_is_up(const Fuzz *fuzz)
+static bool is_interrupted(Fuzz *fuzz)
 {
-    return elapsed(fuzz) >= fuzz->options->seconds;
+    return g_atomic_int_get(&fuzz->interrupted);
+}
+
+static bool is_over(Fuzz *fuzz)
+{
+    return is_interrupted(fuzz) || elapsed(fuzz) >= fuzz->options->seconds;
+}
+
+/* Counts an input to come; false if there were enough of them. */
+static bool take_input(Fuzz *fuzz)
+{
+    int limit = fuzz->options->inputs;
+    bool more;
+
+    g_mutex_lock(&fuzz->lock);
+    more = limit == 0 || fuzz->inputs < limit;
+    fuzz->inputs += more;
+    g_mutex_unlock(&fuzz->lock);
+    return more;
 }
 
 /* ---- inputs ---- */
@@ -260,14 +291,15 @@ static GByteArray *without(const GByteArray *input, unsigned from, unsigned leng
 
 /* ---- a failure ---- */
 
-/* Does the case fail in the same way with this input? */
-static bool still_fails(QemuCase *c, const GByteArray *input, const char *kind)
+/* Does the case fail in the same way with this input? No, if nobody waits for an answer. */
+static bool still_fails(Fuzz *fuzz, QemuCase *c, const GByteArray *input, const char *kind)
 {
     g_autoptr(GError) broken = NULL;
     g_autoptr(GError) error = NULL;
     g_autofree char *found = NULL;
 
-    return qemu_case_run(c, input->data, input->len, &found, &broken, &error) && found &&
+    return !is_interrupted(fuzz) &&
+           qemu_case_run(c, input->data, input->len, &found, &broken, &error) && found &&
            strcmp(found, kind) == 0;
 }
 
@@ -275,14 +307,14 @@ static bool still_fails(QemuCase *c, const GByteArray *input, const char *kind)
  * Removes pieces of [start, end) of the input as long as it fails in the same
  * way, large pieces first, from the end.
  */
-static GByteArray *minimise_range(QemuCase *c, GByteArray *input, unsigned start, unsigned end,
-                                  const char *kind)
+static GByteArray *minimise_range(Fuzz *fuzz, QemuCase *c, GByteArray *input, unsigned start,
+                                  unsigned end, const char *kind)
 {
     for (unsigned piece = MAX(1, (end - start) / 2);; piece /= 2) {
         for (unsigned at = end; at >= start + piece && end >= start + piece;) {
             GByteArray *smaller = without(input, at - piece, piece);
 
-            if (still_fails(c, smaller, kind)) {
+            if (still_fails(fuzz, c, smaller, kind)) {
                 g_byte_array_unref(input);
                 input = smaller;
                 end -= piece;
@@ -298,18 +330,17 @@ static GByteArray *minimise_range(QemuCase *c, GByteArray *input, unsigned start
 }
 
 /* Takes @input over. One of kind stream is small as it is. */
-static GByteArray *minimise(QemuCase *c, GByteArray *input, const char *kind)
+static GByteArray *minimise(Fuzz *fuzz, QemuCase *c, GByteArray *input, const char *kind)
 {
     if (!is_layout(input)) {
         return input;
     }
-    input = minimise_range(c, input, HEADER_SIZE, HEADER_SIZE + generator_size(input), kind);
-    return minimise_range(c, input, HEADER_SIZE + generator_size(input), input->len, kind);
+    input = minimise_range(fuzz, c, input, HEADER_SIZE, HEADER_SIZE + generator_size(input), kind);
+    return minimise_range(fuzz, c, input, HEADER_SIZE + generator_size(input), input->len, kind);
 }
 
 /* What a fresh QEMU does with it: "same", or another kind. Free with g_free(). */
-static char *try_fresh(const Fuzz *fuzz, const QemuCase *c, const GByteArray *input,
-                       const char *kind)
+static char *try_fresh(Fuzz *fuzz, const QemuCase *c, const GByteArray *input, const char *kind)
 {
     QemuSubjectConfig config = c->config;
     g_autoptr(GError) broken = NULL;
@@ -317,6 +348,9 @@ static char *try_fresh(const Fuzz *fuzz, const QemuCase *c, const GByteArray *in
     g_autoptr(QemuCase) fresh = NULL;
     char *found = NULL;
 
+    if (is_interrupted(fuzz)) {
+        return g_strdup("not tried");
+    }
     config.fresh = true;
     config.limits = LOAD_LIMITS_DEFAULT;
     fresh = qemu_case_new(fuzz->binary, &config, fuzz->known, &error);
@@ -399,7 +433,7 @@ static Kind *count_kind(Fuzz *fuzz, const char *name)
     kind->name = g_strdup(name);
     kind->count = 1;
     kind->first = elapsed(fuzz);
-    kind->first_input = g_atomic_int_get(&fuzz->inputs);
+    kind->first_input = fuzz->inputs;
     g_ptr_array_add(fuzz->kinds, kind);
     printf("%7.1f s, input %d: %s\n", kind->first, kind->first_input, name);
     fflush(stdout);
@@ -463,7 +497,7 @@ static void look_closely(Fuzz *fuzz, QemuCase *c, const GByteArray *failing, con
     char *fresh;
 
     g_byte_array_append(input, failing->data, failing->len);
-    input = minimise(c, g_steal_pointer(&input), kind);
+    input = minimise(fuzz, c, g_steal_pointer(&input), kind);
     rules = qemu_case_rules(c, input->data, input->len);
     if (!is_new_finding(fuzz, name, rules, rules_before)) {
         return;
@@ -530,7 +564,7 @@ static void drop_case(Job *job, unsigned way)
     g_clear_pointer(&job->cases[way], qemu_case_free);
 }
 
-/* False: see @error. */
+/* False: the job ends, with @error if that is a pity. */
 static bool run_once(Job *job, GByteArray *input, GError **error)
 {
     unsigned way = draw_way(job->random);
@@ -538,7 +572,7 @@ static bool run_once(Job *job, GByteArray *input, GError **error)
     g_autoptr(GError) cause = NULL;
     g_autofree char *kind = NULL;
 
-    if (!ensure_case(job, way, error)) {
+    if (!ensure_case(job, way, error) || !take_input(job->fuzz)) {
         return false;
     }
     if (g_rand_int_range(job->random, 0, 16) == 0) {
@@ -546,7 +580,6 @@ static bool run_once(Job *job, GByteArray *input, GError **error)
     } else {
         draw_input(job->random, input);
     }
-    g_atomic_int_inc(&job->fuzz->inputs);
     if (!qemu_case_run(job->cases[way], input->data, input->len, &kind, &broken, &cause)) {
         /* The server is gone; the next round starts another. */
         drop_case(job, way);
@@ -568,7 +601,7 @@ static gpointer run_job(gpointer opaque)
     g_autoptr(GByteArray) input = g_byte_array_new();
     g_autoptr(GError) error = NULL;
 
-    while (!time_is_up(job->fuzz) && run_once(job, input, &error)) {
+    while (!is_over(job->fuzz) && run_once(job, input, &error)) {
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
         drop_case(job, i);
@@ -579,19 +612,44 @@ static gpointer run_job(gpointer opaque)
         job->fuzz->trouble = g_strdup(error->message);
         g_mutex_unlock(&job->fuzz->lock);
     }
+    g_atomic_int_dec_and_test(&job->fuzz->running);
     return NULL;
+}
+
+/* Waits until all jobs are at their end, or for the first of @signals. */
+static void wait_for_jobs(Fuzz *fuzz, const sigset_t *signals)
+{
+    const struct timespec period = { .tv_nsec = JOBS_PERIOD_MS * 1000000 };
+
+    while (g_atomic_int_get(&fuzz->running) > 0) {
+        if (sigtimedwait(signals, NULL, &period) > 0) {
+            g_atomic_int_set(&fuzz->interrupted, true);
+            return;
+        }
+    }
 }
 
 static void run_jobs(Fuzz *fuzz)
 {
     g_autofree Job *jobs = g_new0(Job, fuzz->options->jobs);
     g_autofree GThread **threads = g_new0(GThread *, fuzz->options->jobs);
+    sigset_t signals;
+    sigset_t old;
 
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    /* The jobs inherit it. */
+    pthread_sigmask(SIG_BLOCK, &signals, &old);
+    fuzz->running = fuzz->options->jobs;
     for (int i = 0; i < fuzz->options->jobs; i++) {
         jobs[i].fuzz = fuzz;
         jobs[i].random = g_rand_new_with_seed(fuzz->options->seed + i);
         threads[i] = g_thread_new("qemu-fuzz", run_job, &jobs[i]);
     }
+    wait_for_jobs(fuzz, &signals);
+    /* Who will not wait for the jobs' last loads, ends us by a second signal. */
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
     for (int i = 0; i < fuzz->options->jobs; i++) {
         g_thread_join(threads[i]);
         g_rand_free(jobs[i].random);
@@ -613,11 +671,12 @@ static void print_table(const Fuzz *fuzz)
                kind->first, kind->first_input, kind->count, kind->rules ? kind->rules : "-",
                kind->fresh ? kind->fresh : "-", kind->path ? kind->path : "-");
     }
-    printf("\nqemu-fuzz: %s, seed %d, %d jobs: %d inputs in %.0f s (%.0f/s), "
+    printf("\nqemu-fuzz: %s%s, seed %d, %d jobs: %d inputs in %.0f s (%.0f/s), "
            "%" G_GUINT64_FORMAT " accepted, %" G_GUINT64_FORMAT " refused, %u kinds, "
            "%u findings\n",
-           fuzz->binary->version, fuzz->options->seed, fuzz->options->jobs, fuzz->inputs, seconds,
-           fuzz->inputs / seconds, fuzz->accepted, fuzz->refused, fuzz->kinds->len, fuzz->findings);
+           fuzz->interrupted ? "interrupted: " : "", fuzz->binary->version, fuzz->options->seed,
+           fuzz->options->jobs, fuzz->inputs, seconds, fuzz->inputs / seconds, fuzz->accepted,
+           fuzz->refused, fuzz->kinds->len, fuzz->findings);
 }
 
 static int fuzz_binary(const Options *options, const QemuBinary *binary, const Findings *known)
@@ -639,6 +698,7 @@ static int fuzz_binary(const Options *options, const QemuBinary *binary, const F
         fprintf(stderr, "qemu-fuzz: a job ended early: %s\n", fuzz.trouble);
     }
     status = fuzz.kinds->len > 0 || fuzz.trouble ? 1 : 0;
+    status = fuzz.interrupted ? EXIT_INTERRUPTED : status;
     g_mutex_clear(&fuzz.lock);
     g_hash_table_unref(fuzz.seen);
     g_ptr_array_unref(fuzz.kinds);
@@ -646,10 +706,24 @@ static int fuzz_binary(const Options *options, const QemuBinary *binary, const F
     return status;
 }
 
+/* What is wrong with the options' values, or NULL. */
+static const char *find_wrong(const Options *options)
+{
+    if (options->seconds < 1) {
+        return "--seconds: at least 1";
+    }
+    if (options->inputs < 0) {
+        return "--inputs: at least 1, or 0 for any number";
+    }
+    return options->jobs < 1 || options->jobs > MAX_JOBS ? "--jobs: 1 to 64" : NULL;
+}
+
 static bool parse_options(int *argc, char ***argv, Options *options)
 {
     const GOptionEntry entries[] = {
         { "seconds", 0, 0, G_OPTION_ARG_INT, &options->seconds, "how long (60)", "N" },
+        { "inputs", 0, 0, G_OPTION_ARG_INT, &options->inputs, "at most so many (0: any number)",
+          "N" },
         { "jobs", 0, 0, G_OPTION_ARG_INT, &options->jobs, "threads, each with QEMUs (cores)", "N" },
         { "seed", 0, 0, G_OPTION_ARG_INT, &options->seed, "of the random inputs (1)", "N" },
         { "folder", 0, 0, G_OPTION_ARG_FILENAME, &options->folder, "for findings", "DIR" },
@@ -661,6 +735,7 @@ static bool parse_options(int *argc, char ***argv, Options *options)
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
+    const char *wrong;
 
     g_option_context_set_summary(context, "Fuzzes a real QEMU's loading of mapped-ram snapshots.");
     g_option_context_add_main_entries(context, entries, NULL);
@@ -668,7 +743,11 @@ static bool parse_options(int *argc, char ***argv, Options *options)
         fprintf(stderr, "qemu-fuzz: %s\n", error ? error->message : "too many arguments");
         return false;
     }
-    options->jobs = CLAMP(options->jobs, 1, 64);
+    wrong = find_wrong(options);
+    if (wrong) {
+        fprintf(stderr, "qemu-fuzz: %s\n", wrong);
+        return false;
+    }
     options->folder = options->folder ? options->folder : g_strdup("qemu-fuzz");
     options->program = options->program ? options->program : g_strdup("qemu-replay");
     return true;
@@ -686,7 +765,7 @@ int main(int argc, char **argv)
 {
     g_auto(Options) options = {
         .seconds = 60,
-        .jobs = g_get_num_processors(),
+        .jobs = MIN(g_get_num_processors(), MAX_JOBS),
         .seed = 1,
     };
     g_autoptr(QemuBinary) binary = NULL;
@@ -694,7 +773,7 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
 
     if (!parse_options(&argc, &argv, &options)) {
-        return 1;
+        return EXIT_USAGE;
     }
     binary = qemu_binary_find(&error);
     if (!binary) {

@@ -22,6 +22,12 @@ pagewise_unit_test(test-fork-server
   TIMEOUT 900)
 target_compile_definitions(test-fork-server PRIVATE
   PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")
+add_test(NAME test-qemu-fuzz
+  COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/cmake/test_qemu_fuzz.py
+          --fuzz $<TARGET_FILE:qemu-fuzz> --replay $<TARGET_FILE:qemu-replay>
+          --findings ${PROJECT_SOURCE_DIR}/corpus/findings
+          --scratch ${CMAKE_CURRENT_BINARY_DIR}/scratch)
+pagewise_test_properties(test-qemu-fuzz 180 qemu)
 pagewise_unit_test(test-equivalence
   SOURCES qemu-test.c
   DEPENDS qtest-glue

@@ -51,18 +51,33 @@ static bool start_guardian(QemuFolder *folder, GError **error)
     return false;
 }
 
+QemuFolder *qemu_folder_adopt(const char *name, GError **error)
+{
+    QemuFolder *folder = g_new(QemuFolder, 1);
+
+    *folder = (QemuFolder){ .name = g_strdup(name), .release = -1, .ended = -1 };
+    if (!start_guardian(folder, error)) {
+        g_free(folder->name);
+        g_clear_pointer(&folder, g_free);
+    }
+    return folder;
+}
+
 QemuFolder *qemu_folder_new(GError **error)
 {
-    g_autoptr(QemuFolder) folder = g_new(QemuFolder, 1);
     g_autoptr(GError) cause = NULL;
+    g_autofree char *name = g_dir_make_tmp("pagewise-qemu-XXXXXX", &cause);
+    QemuFolder *folder;
 
-    *folder = (QemuFolder){ .release = -1, .ended = -1 };
-    folder->name = g_dir_make_tmp("pagewise-qemu-XXXXXX", &cause);
-    if (!folder->name) {
+    if (!name) {
         g_set_error(error, QEMU_ERROR, QEMU_ERROR_IO, "%s", cause->message);
         return NULL;
     }
-    return start_guardian(folder, error) ? g_steal_pointer(&folder) : NULL;
+    folder = qemu_folder_adopt(name, error);
+    if (!folder) {
+        g_rmdir(name);
+    }
+    return folder;
 }
 
 static void remove_files(const char *name)
@@ -82,9 +97,6 @@ static void release_guardian(QemuFolder *folder)
 {
     struct pollfd ended = { .fd = folder->ended, .events = POLLIN };
 
-    if (folder->release < 0) {
-        return;
-    }
     /* If it was killed, there is nobody to tell: SIGPIPE must not end us. */
     if (poll(&ended, 1, 0) == 0 && write(folder->release, "\n", 1) == 1) {
         poll(&ended, 1, GUARDIAN_TIMEOUT_MS);
@@ -98,9 +110,7 @@ void qemu_folder_free(QemuFolder *folder)
     if (!folder) {
         return;
     }
-    if (folder->name) {
-        remove_files(folder->name);
-    }
+    remove_files(folder->name);
     release_guardian(folder);
     g_free(folder->name);
     g_free(folder);

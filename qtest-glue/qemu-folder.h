@@ -21,6 +21,15 @@ typedef struct QemuFolder QemuFolder;
 QemuFolder *qemu_folder_new(GError **error);
 
 /**
+ * qemu_folder_adopt:
+ *
+ * The same for the folder @name, which there is already, and is empty.
+ *
+ * Returns: the folder, or NULL with QEMU_ERROR_START; then it stays.
+ */
+QemuFolder *qemu_folder_adopt(const char *name, GError **error);
+
+/**
  * qemu_folder_free: removes the folder with all files in it, and waits for the
  * end of its guardian.
  */

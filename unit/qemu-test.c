@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,21 +59,44 @@ void require_kvm(void)
                          "run on a host with KVM, as a user that may open /dev/kvm");
 }
 
-char *tmpdir_enter(void)
+pid_t fork_dependent(void)
 {
-    const char *parent = g_getenv("TMPDIR");
-    g_autofree char *folder =
-        g_build_filename(parent ? parent : P_tmpdir, "pagewise-test-XXXXXX", NULL);
+    pid_t parent = getpid();
+    pid_t child = fork();
 
-    if (!mkdtemp(folder)) {
-        perror(folder);
-        return NULL;
+    assert_true(child >= 0);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) {
+            _exit(127);
+        }
     }
-    g_setenv("TMPDIR", folder, TRUE);
-    return g_steal_pointer(&folder);
+    return child;
 }
 
-bool tmpdir_leave(char *folder)
+QemuFolder *tmpdir_enter(void)
+{
+    const char *parent = g_getenv("TMPDIR");
+    g_autofree char *name =
+        g_build_filename(parent ? parent : P_tmpdir, "pagewise-test-XXXXXX", NULL);
+    g_autoptr(GError) error = NULL;
+    QemuFolder *folder;
+
+    if (!mkdtemp(name)) {
+        perror(name);
+        return NULL;
+    }
+    folder = qemu_folder_adopt(name, &error);
+    if (!folder) {
+        fprintf(stderr, "pagewise: %s\n", error->message);
+        g_rmdir(name);
+        return NULL;
+    }
+    g_setenv("TMPDIR", name, TRUE);
+    return folder;
+}
+
+bool tmpdir_leave(QemuFolder *folder)
 {
     bool clean = true;
 
@@ -79,10 +104,10 @@ bool tmpdir_leave(char *folder)
         fprintf(stderr, "pagewise: a child process is left\n");
         clean = false;
     }
-    if (g_rmdir(folder) != 0) {
-        fprintf(stderr, "pagewise: files are left in %s\n", folder);
+    if (g_rmdir(qemu_folder_name(folder)) != 0) {
+        fprintf(stderr, "pagewise: files are left in %s\n", qemu_folder_name(folder));
         clean = false;
     }
-    g_free(folder);
+    qemu_folder_free(folder);
     return clean;
 }

@@ -405,7 +405,7 @@ int main(void)
         cmocka_unit_test(test_none),    cmocka_unit_test(test_microvm), cmocka_unit_test(test_pc),
         cmocka_unit_test(test_q35_vga), cmocka_unit_test(test_one_gib), cmocka_unit_test(test_lazy),
     };
-    char *folder = tmpdir_enter();
+    QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-equivalence", tests) : 1;
 
     return folder && tmpdir_leave(folder) ? status : 1;

@@ -366,8 +366,7 @@ static void test_killed_program(void **state)
 
     (void)state;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    program = fork();
-    assert_true(program >= 0);
+    program = fork_dependent();
     if (program == 0) {
         serve_and_report(binary, pipes[1]);
     }
@@ -394,7 +393,7 @@ int main(void)
         cmocka_unit_test(test_other_loads),     cmocka_unit_test(test_killed_program),
         cmocka_unit_test(test_corpora),         cmocka_unit_test(test_corpora_multifd),
     };
-    char *folder = tmpdir_enter();
+    QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-fork-server", tests) : 1;
 
     return folder && tmpdir_leave(folder) ? status : 1;

@@ -508,8 +508,7 @@ static void test_killed_program(void **state)
 
     (void)state;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    program = fork();
-    assert_true(program >= 0);
+    program = fork_dependent();
     if (program == 0) {
         start_and_report(binary, pipes[1]);
     }
@@ -542,7 +541,7 @@ int main(void)
         cmocka_unit_test(test_load_refused),    cmocka_unit_test(test_load_unable),
         cmocka_unit_test(test_killed_program),
     };
-    char *folder = tmpdir_enter();
+    QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-qtest-glue", tests) : 1;
 
     return folder && tmpdir_leave(folder) ? status : 1;

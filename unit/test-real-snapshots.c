@@ -656,7 +656,7 @@ int main(void)
         ON(test_command_makes_it_again, MICROVM),
         ON(test_command_makes_it_again, Q35_VGA),
     };
-    char *folder = tmpdir_enter();
+    QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-real-snapshots", tests) : 1;
 
     for (unsigned i = 0; i < CASES; i++) {

@@ -226,7 +226,7 @@ int main(void)
         cmocka_unit_test(test_lazy),
         cmocka_unit_test(test_guest_notices),
     };
-    char *folder = tmpdir_enter();
+    QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-running-guest", tests) : 1;
 
     return folder && tmpdir_leave(folder) ? status : 1;

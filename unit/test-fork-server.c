@@ -9,6 +9,7 @@
 
 #include "model/judge.h"
 #include "model/snapshot.h"
+#include "property/findings.h"
 #include "property/input.h"
 #include "qtest-glue/error.h"
 #include "qtest-glue/qemu-subject.h"
@@ -23,18 +24,19 @@
 #include <unistd.h>
 
 #define RAM (UINT64_C(1) << 20)
+#define MAX_TRIES 5
 
 /* Short enough for a test, long enough for a machine with other work to do. */
 static const LoadLimits limits = { .wall_ms = 20000, .cpu_ms = 1000, .memory = 64 << 20 };
 
-static QemuSubject *new_subject(const QemuBinary *binary, const char *machine, unsigned channels,
-                                bool fresh)
+static QemuSubject *new_limited(const QemuBinary *binary, const char *machine, unsigned channels,
+                                bool fresh, const LoadLimits *load_limits)
 {
     const QemuSubjectConfig config = {
         .machine = qemu_machine_find(machine),
         .mib = RAM >> 20,
         .transfer = { .channels = channels },
-        .limits = limits,
+        .limits = *load_limits,
         .fresh = fresh,
     };
     g_autoptr(GError) error = NULL;
@@ -44,6 +46,12 @@ static QemuSubject *new_subject(const QemuBinary *binary, const char *machine, u
         fail_msg("%s", error->message);
     }
     return subject;
+}
+
+static QemuSubject *new_subject(const QemuBinary *binary, const char *machine, unsigned channels,
+                                bool fresh)
+{
+    return new_limited(binary, machine, channels, fresh, &limits);
 }
 
 /* Guest RAM for one load, and how it ended. */
@@ -295,6 +303,69 @@ static void test_outcomes_fresh(void **state)
     check_outcomes(true);
 }
 
+/*
+ * Loads the reproducer of a finding until it ends as wanted: which thread comes
+ * first decides in some.
+ */
+static void assert_finding(QemuSubject *qemu, const Findings *findings, const char *id,
+                           QemuLoadOutcome outcome, const char *words)
+{
+    const Finding *finding = findings_by_id(findings, id);
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    g_auto(Loaded) loaded = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (!finding) {
+        print_message("%s: repaired in this QEMU\n", id);
+        return;
+    }
+    assert_true(finding_make_file(finding, snapshot, file, &error));
+    for (unsigned i = 0; i < MAX_TRIES && (i == 0 || loaded.outcome != outcome); i++) {
+        loaded_clear(&loaded);
+        load(qemu, file, &loaded);
+    }
+    if (loaded.outcome != outcome || !strstr(loaded.message, words)) {
+        fail_msg("%s: %s: %s", id, qemu_load_outcome_name(loaded.outcome), loaded.message);
+    }
+}
+
+/* What never ends, or takes all memory, is told by which, and the next file is loaded. */
+static void check_no_end(bool fresh)
+{
+    const LoadLimits impatient = { .wall_ms = 3000, .cpu_ms = 1000, .memory = 64 << 20 };
+    g_autoptr(QemuBinary) binary = require_qemu();
+    g_autofree char *version =
+        g_strdup_printf("%u.%u.%u", binary->major, binary->minor, binary->micro);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Findings) findings =
+        findings_read(PAGEWISE_CORPUS_DIR "/findings", "qemu-binary", version, &error);
+    g_autoptr(QemuSubject) plain = NULL;
+    g_autoptr(QemuSubject) multifd = NULL;
+
+    assert_null(error);
+    plain = new_subject(binary, "none", 0, fresh);
+    assert_finding(plain, findings, "pages-offset-loop", QEMU_LOAD_HUNG, "of processor time");
+    assert_finding(plain, findings, "machine-length-memory", QEMU_LOAD_BLEW_UP, "of memory");
+    assert_right_loads(plain);
+    multifd = new_limited(binary, "none", 2, fresh, &impatient);
+    assert_finding(multifd, findings, "multifd-failed-channel", QEMU_LOAD_WEDGED,
+                   "main loop is dead");
+    assert_right_loads(multifd);
+}
+
+static void test_no_end_forked(void **state)
+{
+    (void)state;
+    check_no_end(false);
+}
+
+static void test_no_end_fresh(void **state)
+{
+    (void)state;
+    check_no_end(true);
+}
+
 /* With channels, and with more than one block. */
 static void test_other_loads(void **state)
 {
@@ -390,6 +461,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outcomes_forked), cmocka_unit_test(test_outcomes_fresh),
+        cmocka_unit_test(test_no_end_forked),   cmocka_unit_test(test_no_end_fresh),
         cmocka_unit_test(test_other_loads),     cmocka_unit_test(test_killed_program),
         cmocka_unit_test(test_corpora),         cmocka_unit_test(test_corpora_multifd),
     };

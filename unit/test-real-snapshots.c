@@ -8,7 +8,9 @@
 #include "loader/mapped-ram.h"
 #include "loader/writer.h"
 #include "model/judge.h"
+#include "model/snapshot.h"
 #include "property/input.h"
+#include "qtest-glue/qemu-case.h"
 #include "qtest-glue/real-snapshots.h"
 #include "unit/qemu-test.h"
 
@@ -380,14 +382,32 @@ static void test_multifd_loads_plain(void **state)
 /* What follows the START section's footer in the real file: EOS and footer are 13 bytes. */
 static GBytes *real_tail(const Case *c)
 {
-    const JudgedBlock *block = &c->judgement.blocks[0];
-    uint64_t at = block->pages_offset + block->used_length + 13;
-    uint64_t length = sparse_file_size(c->file) - at;
-    uint8_t *bytes = g_malloc(length);
+    uint64_t at = 0;
+    uint64_t length;
+    uint8_t *bytes;
 
-    assert_int_equal(c->judgement.guest.n_blocks, 1);
+    for (unsigned i = 0; i < c->judgement.guest.n_blocks; i++) {
+        const JudgedBlock *block = &c->judgement.blocks[i];
+
+        at = MAX(at, block->pages_offset + block->used_length + 13);
+    }
+    length = sparse_file_size(c->file) - at;
+    bytes = g_malloc(length);
     assert_int_equal(sparse_file_read(c->file, at, bytes, length), length);
     return g_bytes_new_take(bytes, length);
+}
+
+/* The loaded blocks in the order in which the file has them. */
+static void sort_blocks(const Case *c, const LoadedRam *loaded, RAMBlock *blocks)
+{
+    for (unsigned i = 0; i < c->judgement.guest.n_blocks; i++) {
+        unsigned before = 0;
+
+        for (unsigned j = 0; j < c->judgement.guest.n_blocks; j++) {
+            before += c->judgement.blocks[j].record_offset < c->judgement.blocks[i].record_offset;
+        }
+        blocks[before] = loaded->blocks[i];
+    }
 }
 
 /* Saves what the reference loader read from the snapshot. */
@@ -397,6 +417,7 @@ static void write_again(const Case *c, GBytes *tail, const char *path)
     g_auto(LoadedRam) loaded = { 0 };
     g_autoptr(GError) error = NULL;
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    RAMBlock blocks[GUEST_MAX_BLOCKS];
     FdWriter writer;
     SaveOptions options = {
         .machine = guest->machine,
@@ -410,9 +431,10 @@ static void write_again(const Case *c, GBytes *tail, const char *path)
     }
     loaded_ram_init(&loaded, guest, 0);
     load(c->snapshot->path, guest, LOAD_WHOLE, false, &loaded);
+    sort_blocks(c, &loaded, blocks);
     assert_true(fd >= 0);
     fd_writer_init(&writer, fd);
-    mapped_ram_save(&writer.writer, loaded.blocks, guest->n_blocks, &options, &error);
+    mapped_ram_save(&writer.writer, blocks, guest->n_blocks, &options, &error);
     close(fd);
     assert_no_error(error);
 }
@@ -427,7 +449,7 @@ static void assert_same_bytes(const SparseFile *file, const char *path)
     assert_int_equal(sparse_file_compare(file, 0, bytes, length), length);
 }
 
-/* Loaded and saved again, with QEMU's tail, is QEMU's file, byte for byte. */
+/* Loaded and saved again, with QEMU's tail, is QEMU's file, byte for byte; and loads in QEMU. */
 static void test_writer(void **state)
 {
     Case *c = need_snapshot(state);
@@ -439,8 +461,8 @@ static void test_writer(void **state)
     path = qemu_folder_path(c->folder, "again.snapshot");
     write_again(c, tail, path);
     assert_same_bytes(c->file, path);
-    if (!c->capabilities) {
-        assert_qemu_loads(c, path, NULL);
+    if (!c->snapshot->guest.x_ignore_shared) {
+        assert_qemu_loads(c, path, c->capabilities);
     }
 }
 
@@ -602,6 +624,89 @@ static void test_command_makes_it_again(void **state)
     }
 }
 
+/* A snapshot of our own making for the guest that QEMU has: some pages of each block. */
+static void make_our_own(const Guest *guest, const char *text_path)
+{
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autofree char *text = NULL;
+
+    snapshot_fit(snapshot, guest);
+    for (unsigned i = 0; i < snapshot->blocks->len; i++) {
+        SnapshotBlock *block = snapshot_block(snapshot, i);
+        uint64_t last = block->used_length / PAGE - 1;
+
+        snapshot_block_add_run(block,
+                               (PageRun){
+                                   .first = 0, .count = 2, .content = CONTENT_PATTERN, .seed = i });
+        snapshot_block_add_run(block, (PageRun){ .first = last,
+                                                 .count = 1,
+                                                 .content = CONTENT_PATTERN,
+                                                 .seed = 7 });
+    }
+    snapshot_layout(snapshot, SNAPSHOT_PAGES_ALIGNMENT);
+    text = snapshot_to_text(snapshot);
+    assert_true(g_file_set_contents(text_path, text, -1, NULL));
+}
+
+/* A real QEMU loads the file, and its RAM is what the model reads in it. */
+static void assert_qemu_agrees(QemuCase *qemu, const char *path)
+{
+    const Guest *guest = qemu_subject_get(qemu->subject)->guest;
+    g_autoptr(SparseFile) file = sparse_file_new();
+    g_autoptr(GByteArray) input = g_byte_array_new();
+    g_autofree Judgement *judgement = g_new(Judgement, 1);
+    g_autoptr(GError) broken = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *kind = NULL;
+
+    read_sparse(path, file);
+    judge_file(file, guest, judgement);
+    assert_accepted(judgement);
+    for (unsigned i = 0; i < guest->n_blocks; i++) {
+        assert_int_equal(pages_in_file(judgement, i), 3);
+    }
+    assert_true(input_encode_stream(guest, file, 0, input));
+    qemu_case_run(qemu, input->data, input->len, &kind, &broken, &error);
+    assert_no_error(error);
+    assert_no_error(broken);
+    assert_int_equal(qemu_subject_outcome(qemu->subject), QEMU_LOAD_COMPLETED);
+}
+
+static void check_made_by_command(const char *machine, unsigned channels)
+{
+    g_autoptr(QemuBinary) binary = require_qemu();
+    const QemuSubjectConfig config = {
+        .machine = qemu_machine_find(machine),
+        .mib = 1,
+        .transfer = { .channels = channels },
+        .limits = LOAD_LIMITS_DEFAULT,
+        .fresh = true,
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QemuFolder) folder = qemu_folder_new(&error);
+    g_autoptr(QemuCase) qemu = folder ? qemu_case_new(binary, &config, NULL, &error) : NULL;
+    g_autofree char *text = folder ? qemu_folder_path(folder, "description") : NULL;
+    g_autofree char *path = folder ? qemu_folder_path(folder, "made") : NULL;
+    const char *const make[] = { "make", text, path, NULL };
+    g_autofree char *output = NULL;
+
+    assert_no_error(error);
+    make_our_own(qemu_subject_get(qemu->subject)->guest, text);
+    output = run_pagewise(make);
+    assert_qemu_agrees(qemu, path);
+}
+
+/* What "pagewise make" makes of a text of ours, QEMU loads, in each way. */
+static void test_qemu_loads_what_command_made(void **state)
+{
+    (void)state;
+    check_made_by_command("none", 0);
+    check_made_by_command("none", 1);
+    check_made_by_command("none", 8);
+    check_made_by_command("microvm", 0);
+    check_made_by_command("microvm", 2);
+}
+
 #define ON(function, name) named_test(#function " on " #name, function, &cases[name])
 
 static struct CMUnitTest named_test(const char *name, CMUnitTestFunction function, Case *c)
@@ -641,6 +746,9 @@ int main(void)
         ON(test_qemu_x_ignore_shared, Q35_VGA_X),
         ON(test_multifd_loads_plain, Q35_VGA_MULTIFD),
         ON(test_writer, NONE),
+        ON(test_writer, MICROVM),
+        ON(test_writer, Q35_VGA),
+        ON(test_writer, Q35_VGA_MULTIFD),
         ON(test_writer, NONE_X),
         ON(test_qemu_loads_our_own_tail, NONE),
         ON(test_sparse, NONE),
@@ -655,6 +763,7 @@ int main(void)
         ON(test_command_makes_it_again, NONE),
         ON(test_command_makes_it_again, MICROVM),
         ON(test_command_makes_it_again, Q35_VGA),
+        cmocka_unit_test(test_qemu_loads_what_command_made),
     };
     QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-real-snapshots", tests) : 1;

@@ -176,6 +176,13 @@ uint8_t *qemu_guest_ram(const QemuGuest *guest, uint64_t *length)
     return guest->ram;
 }
 
+uint64_t qemu_guest_next_data(const QemuGuest *guest, uint64_t at)
+{
+    off_t data = lseek(guest->fd, at, SEEK_DATA);
+
+    return data < 0 ? guest->length : (uint64_t)data;
+}
+
 unsigned qemu_guest_ram_block(const QemuGuest *guest)
 {
     return guest->ram_block;

@@ -78,6 +78,14 @@ const GArray *qemu_guest_blocks(const QemuGuest *guest);
 /* The main RAM's bytes, and how many there are. */
 uint8_t *qemu_guest_ram(const QemuGuest *guest, uint64_t *length);
 
+/**
+ * qemu_guest_next_data:
+ *
+ * Returns: where main RAM was touched first at or behind @at, its length if it
+ * was not. What was not touched is zero, and to read it would cost a page.
+ */
+uint64_t qemu_guest_next_data(const QemuGuest *guest, uint64_t at);
+
 /* The index of the main RAM among the blocks. */
 unsigned qemu_guest_ram_block(const QemuGuest *guest);
 

@@ -38,7 +38,7 @@ typedef struct Source {
     QemuGuest *guest;
     QemuProcess *qemu;
     uint8_t *others[GUEST_MAX_BLOCKS]; /* blocks that are not the main RAM, max_length bytes */
-    char *paths[G_N_ELEMENTS(ways)];   /* NULL: not saved like that */
+    char *paths[G_N_ELEMENTS(ways)];   /* NULL: not saved like that yet */
 } Source;
 
 static void source_clear(Source *source)
@@ -213,6 +213,25 @@ static void assert_pages(const char *what, const char *idstr, const uint8_t *exp
     }
 }
 
+/* The same of main RAM as QEMU left it. */
+static void assert_main_ram(const char *what, const char *idstr, const uint8_t *expected,
+                            const QemuGuest *guest)
+{
+    static const uint8_t zeroes[QEMU_X86_PAGE_SIZE];
+    uint64_t length;
+    const uint8_t *ram = qemu_guest_ram(guest, &length);
+    uint64_t data = qemu_guest_next_data(guest, 0);
+
+    for (uint64_t at = 0; at < length; at += PAGE) {
+        if (data < at) {
+            data = qemu_guest_next_data(guest, at);
+        }
+        if (memcmp(expected + at, data == at ? ram + at : zeroes, PAGE) != 0) {
+            fail_msg("%s: block '%s', page %ju differs", what, idstr, (uintmax_t)(at / PAGE));
+        }
+    }
+}
+
 /* A block of the source, max_length bytes. */
 static const uint8_t *source_block(const Source *source, unsigned block)
 {
@@ -225,7 +244,6 @@ static void assert_ram_is_source(const Source *source, const char *what, const Q
                                  const QemuProcess *qemu)
 {
     const Guest *description = qemu_guest_describe(guest);
-    uint64_t length;
 
     assert_int_equal(description->n_blocks, qemu_guest_describe(source->guest)->n_blocks);
     for (unsigned i = 0; i < description->n_blocks; i++) {
@@ -234,9 +252,7 @@ static void assert_ram_is_source(const Source *source, const char *what, const Q
         g_autoptr(GError) error = NULL;
 
         if (i == qemu_guest_ram_block(guest)) {
-            const uint8_t *ram = qemu_guest_ram(guest, &length);
-
-            assert_pages(what, block->idstr, source_block(source, i), ram, length);
+            assert_main_ram(what, block->idstr, source_block(source, i), guest);
             continue;
         }
         copy = g_malloc0(block->max_length);
@@ -324,8 +340,8 @@ static void load(const Source *source, const char *path, const char *saved,
     assert_ram_is_source(source, what, guest, qemu);
 }
 
-/* All ways of saving in @saves against all of loading in @loads, bits of ways[]. */
-static void check_pairs(const char *machine, unsigned mib, unsigned saves, unsigned loads)
+/* All ways of saving against all of loading. */
+static void check_pairs(const char *machine, unsigned mib)
 {
     g_auto(Source) source = { 0 };
     uint64_t bits[GUEST_MAX_BLOCKS] = { 0 };
@@ -333,55 +349,49 @@ static void check_pairs(const char *machine, unsigned mib, unsigned saves, unsig
 
     start_source(&source, machine, mib);
     for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
-        if (saves & (1U << i)) {
-            save(&source, i);
-            assert_model_reads_source(&source, i, bits);
-        }
+        save(&source, i);
+        assert_model_reads_source(&source, i, bits);
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(ways); i++) {
         g_autofree char *saved = qemu_transfer_name(&ways[i]);
 
-        for (unsigned j = 0; source.paths[i] && j < G_N_ELEMENTS(ways); j++) {
-            if (loads & (1U << j)) {
-                load(&source, source.paths[i], saved, &ways[j]);
-                pairs++;
-            }
+        for (unsigned j = 0; j < G_N_ELEMENTS(ways); j++) {
+            load(&source, source.paths[i], saved, &ways[j]);
+            pairs++;
         }
     }
     print_message("%s, %u MiB: %u pairs of ways to save and to load\n", machine, mib, pairs);
 }
 
-#define ALL_WAYS ((1U << G_N_ELEMENTS(ways)) - 1)
-
 static void test_none(void **state)
 {
     (void)state;
-    check_pairs("none", 1, ALL_WAYS, ALL_WAYS);
+    check_pairs("none", 1);
 }
 
 static void test_microvm(void **state)
 {
     (void)state;
-    check_pairs("microvm", 1, ALL_WAYS, ALL_WAYS);
+    check_pairs("microvm", 1);
 }
 
 static void test_pc(void **state)
 {
     (void)state;
-    check_pairs("pc", 2, ALL_WAYS, ALL_WAYS);
+    check_pairs("pc", 2);
 }
 
 static void test_q35_vga(void **state)
 {
     (void)state;
-    check_pairs("q35-vga", 64, ALL_WAYS, ALL_WAYS);
+    check_pairs("q35-vga", 64);
 }
 
-/* Sparse RAM keeps it quick; plain and 8 channels each way, and direct I/O. */
+/* Sparse RAM keeps it quick. */
 static void test_one_gib(void **state)
 {
     (void)state;
-    check_pairs("none", 1024, 1U << 0 | 1U << 3, 1U << 0 | 1U << 4);
+    check_pairs("none", 1024);
 }
 
 static void test_lazy(void **state)
@@ -394,8 +404,12 @@ static void test_lazy(void **state)
         source_clear(&source);
         source = (Source){ 0 };
         start_source(&source, i ? "q35-vga" : "none", 2);
-        save(&source, i);
-        load(&source, source.paths[i], "plain", &lazy_way);
+        for (unsigned j = 0; j < G_N_ELEMENTS(ways); j++) {
+            g_autofree char *saved = qemu_transfer_name(&ways[j]);
+
+            save(&source, j);
+            load(&source, source.paths[j], saved, &lazy_way);
+        }
     }
 }
 

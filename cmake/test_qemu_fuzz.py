@@ -125,6 +125,16 @@ class QemuFuzzTest(ScriptTest):
         self.assertEqual(status, SKIP)
         self.assertRegex(self.errors, r"^SKIP qemu: .*missing.*; remedy: ")
 
+    def test_probe(self):
+        probe = subprocess.run([str(Options.replay), "--probe"], env=self.environment(),
+                               capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual(probe.returncode, 0, probe.stderr)
+        self.assertRegex(probe.stdout, r"(?m)^QEMU emulator version \d+\.")
+        self.assertRegex(probe.stdout, r"(?m)^  mapped-ram +yes$")
+        for what in ("with multifd and direct-io", "fast snapshot load", "KVM"):
+            self.assertRegex(probe.stdout, rf"(?m)^  .*{what}.* (yes$|no: .)")
+        self.assert_nothing_is_left()
+
     def start_and_wait_for_a_kind(self):
         """Returns the process, amid its work."""
         process = subprocess.Popen(self.command("--seconds", "500", "--jobs", "2", "--seed",

@@ -384,6 +384,24 @@ static void test_other_loads(void **state)
     assert_right_loads(two_blocks);
 }
 
+static void test_lazy_loads(void **state)
+{
+    g_autoptr(QemuBinary) binary = require_fast_snapshot_load();
+    const QemuSubjectConfig config = {
+        .machine = qemu_machine_find("none"),
+        .mib = RAM >> 20,
+        .transfer = { .lazy = true },
+        .limits = limits,
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QemuSubject) lazy = qemu_subject_new(binary, &config, &error);
+
+    (void)state;
+    assert_null(error);
+    assert_right_loads(lazy);
+    assert_right_loads(lazy);
+}
+
 /* ---- who is killed, leaves nothing ---- */
 
 typedef struct Report {
@@ -462,8 +480,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outcomes_forked), cmocka_unit_test(test_outcomes_fresh),
         cmocka_unit_test(test_no_end_forked),   cmocka_unit_test(test_no_end_fresh),
-        cmocka_unit_test(test_other_loads),     cmocka_unit_test(test_killed_program),
-        cmocka_unit_test(test_corpora),         cmocka_unit_test(test_corpora_multifd),
+        cmocka_unit_test(test_other_loads),     cmocka_unit_test(test_lazy_loads),
+        cmocka_unit_test(test_killed_program),  cmocka_unit_test(test_corpora),
+        cmocka_unit_test(test_corpora_multifd),
     };
     QemuFolder *folder = tmpdir_enter();
     int status = folder ? pagewise_run("test-fork-server", tests) : 1;

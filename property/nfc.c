@@ -388,9 +388,13 @@ bool property_no_functional_change(NfcPair *pair, const uint8_t *data, size_t si
 {
     LoadCase c;
 
-    return !begin_single_threaded(pair->base.context, data, size, &c) ||
-           (compare_loads(pair, &c, SUBJECT_WHOLE, error) &&
-            (!c.split || compare_loads(pair, &c, SUBJECT_SPLIT, error)));
+    if (!begin_single_threaded(pair->base.context, data, size, &c)) {
+        return true;
+    }
+    /* What a load may cost, and how short its reads are, follows from it. */
+    pair->series.context->judgement = pair->base.context->judgement;
+    return compare_loads(pair, &c, SUBJECT_WHOLE, error) &&
+           (!c.split || compare_loads(pair, &c, SUBJECT_SPLIT, error));
 }
 
 static char *record_text(const NfcRecord *record, const Guest *guest)

@@ -230,6 +230,26 @@ static void test_records_are_text(void **state)
     assert_true(differ > 0 && differ < 40);
 }
 
+static SubjectStatus shows_its_limits(SubjectLoad *load, GError **error)
+{
+    SubjectStatus status = subject_reference()->load_file(load, error);
+    SubjectRead limits = { load->cost.max_reads, load->cost.max_bytes };
+
+    g_array_append_val(load->cost.log, limits);
+    return status;
+}
+
+/* How short a read is follows from them: that is no difference of the subjects'. */
+static void test_both_may_cost_the_same(void **state)
+{
+    const Subject subject = { .name = "limited", .load_file = shows_its_limits };
+    g_autoptr(NfcPair) pair = nfc_pair_new(&subject, &subject, NFC_ALL);
+    g_autoptr(GError) error = run_inputs(pair);
+
+    (void)state;
+    assert_string_equal(error ? error->message : "", "");
+}
+
 static void test_other_inputs_are_left_alone(void **state)
 {
     static const uint8_t header[64] = { INPUT_VERSION, INPUT_HEADER };
@@ -260,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_what_differs_is_told),
         cmocka_unit_test(test_what_is_not_asked_is_no_difference),
         cmocka_unit_test(test_records_are_text),
+        cmocka_unit_test(test_both_may_cost_the_same),
         cmocka_unit_test(test_other_inputs_are_left_alone),
         cmocka_unit_test(test_aspects),
     };

@@ -741,6 +741,8 @@ size_t mutate_input(InputKind kind, uint8_t *data, size_t size, size_t max_size,
 {
     Random r = { seed };
 
+    /* libFuzzer minimises by asking for less than it hands over. */
+    size = MIN(size, max_size);
     if (max_size < prefix_of(kind)) {
         return mutate_bytes(&r, data, size, max_size);
     }

@@ -138,7 +138,8 @@ class Build:
 
     def differs_alone(self, path):
         """Whether base and series, each in a process of its own, answer an input otherwise."""
-        base, series = (Record(self.program("nfc-record"), side, path).lines for side in SIDES)
+        base, series = (Record(self.program("nfc-record"), side, path, "--repaired").lines
+                        for side in SIDES)
         return base != series
 
     def new_inputs(self, stem):

@@ -163,7 +163,7 @@ class FindingsTest(unittest.TestCase):
         options = self.nfc_programs(base, series)
         output = io.StringIO()
         with redirect_stdout(output), mock.patch.dict("os.environ", NFC_COMPARE=aspects):
-            same = nfc.compare(options, "x", "an input")
+            same = nfc.compare(options, "x", "an input").same()
         self.output = output.getvalue()
         return same
 

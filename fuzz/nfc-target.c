@@ -23,7 +23,7 @@ NfcPair *nfc_target_pair(void)
 }
 
 /* What ends the process, or is chance, hides all differences; all else is to be seen. */
-static Findings *deadly_findings(void)
+Findings *nfc_target_findings(void)
 {
     Findings *findings = known_findings("qemu-tree", subject_qemu_base()->version);
 
@@ -39,7 +39,7 @@ void nfc_target_run(const uint8_t *data, size_t size)
 
     if (!pair) {
         pair = nfc_target_pair();
-        nfc_pair_set_findings(pair, deadly_findings());
+        nfc_pair_set_findings(pair, nfc_target_findings());
     }
     if (!property_no_functional_change(pair, data, size, &error)) {
         fprintf(stderr, "pagewise: %s\n", error->message);

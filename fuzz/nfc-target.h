@@ -15,6 +15,9 @@
 /* The pair that this program is about, to be freed by the caller. */
 NfcPair *nfc_target_pair(void);
 
+/* What is repaired in inputs, as it would end the process; to be freed by the caller. */
+Findings *nfc_target_findings(void);
+
 /* Runs the property; prints the paragraph and aborts at a difference. */
 void nfc_target_run(const uint8_t *data, size_t size);
 

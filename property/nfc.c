@@ -109,6 +109,7 @@ void nfc_pair_free(NfcPair *pair)
 void nfc_pair_set_findings(NfcPair *pair, const Findings *findings)
 {
     property_context_set_findings(pair->base.context, findings, FINDING_MODE_PLAIN);
+    property_context_set_findings(pair->series.context, findings, FINDING_MODE_PLAIN);
 }
 
 const PropertyStats *nfc_pair_stats(const NfcPair *pair)

@@ -10,6 +10,7 @@
     faults N        the real fault thread serves all faults of N guest threads
     oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
+    nfc             'ninja nfc' on the tree, edited in several ways, against a copy of it
 
 --build is a folder of our own below the project's build folder: the tree is
 not known when that one is configured. Exit status 77: there is no tree.
@@ -89,7 +90,7 @@ def step_build(check):
     before = snapshot_of(tree)
     # The same Python each time: a wrapper may make CMake find another one, and all is built anew.
     configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", check.build,
-                 f"-DPython3_EXECUTABLE={sys.executable}", "-DQEMU_SRC="]
+                 f"-DPython3_EXECUTABLE={sys.executable}", "-DQEMU_BASE=", "-DQEMU_SRC="]
     # What does not depend on the tree, first: it is not what is timed.
     if check.run(*configure, cwd=check.source).returncode or \
             check.ninja("pagewise-property", "pagewise-fuzz-support").returncode:
@@ -210,8 +211,19 @@ def step_rebuild(check):
     return 0 if right and check.ninja("qemu-tree-object").returncode == 0 else 1
 
 
+def step_nfc(check):
+    tree = check.tree()
+    base = check.work / "base"
+    if not base.exists():
+        shutil.copytree(tree, base, symlinks=True)
+    if check.run(check.cmake, f"-DQEMU_BASE={base}", check.build).returncode:
+        return 1
+    return check.run(sys.executable, "-B", check.source / "cmake" / "test_nfc.py", "--build",
+                     check.build, "--ram", tree / "migration" / "ram.c").returncode
+
+
 STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "faults": step_faults,
-         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild}
+         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild, "nfc": step_nfc}
 
 
 def main():

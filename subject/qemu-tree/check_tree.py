@@ -11,6 +11,7 @@
     oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
     nfc             'ninja nfc' on the tree, edited in several ways, against a copy of it
+    options         QEMU_BUILD, and QEMU_BASE as a git revision: used, and not written into
 
 --build is a folder of our own below the project's build folder: the tree is
 not known when that one is configured. Exit status 77: there is no tree.
@@ -18,7 +19,10 @@ not known when that one is configured. Exit status 77: there is no tree.
 
 import argparse
 import configparser
+import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,9 +64,10 @@ def required(feature):
 
 
 def snapshot_of(tree):
-    """What a build might change: names, sizes and times of all files."""
-    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns)
-            for path in tree.rglob("*")}
+    """What a build might change: names, sizes and times of all files and folders."""
+    states = {str(path): path.lstat() for path in (tree, *tree.rglob("*"))}
+    return {path: (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            for path, state in states.items()}
 
 
 def fetch(check):
@@ -222,8 +227,101 @@ def step_nfc(check):
                      check.build, "--ram", tree / "migration" / "ram.c").returncode
 
 
+MESSAGE = "pages, region has bad alignment"
+OTHER_MESSAGE = "pages, region is not aligned"
+
+
+def git(repository, *words):
+    # No housekeeping in the background, which would change files later.
+    options = ["gc.auto=0", "user.name=pagewise", "user.email=pagewise@example.org"]
+    subprocess.run(["git", *(word for option in options for word in ("-c", option)), "-C",
+                    str(repository), *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def make_repository(tree, repository):
+    """A user's clone: two revisions, which differ in a message, and a change that is in none."""
+    shutil.copytree(tree, repository, symlinks=True)
+    git(repository, "init", "-q")
+    git(repository, "add", "-A", "-f")
+    git(repository, "commit", "-q", "-m", "base")
+    ram = repository / "migration" / "ram.c"
+    ram.write_text(ram.read_text().replace(MESSAGE, OTHER_MESSAGE))
+    git(repository, "commit", "-q", "-a", "-m", "series")
+    ram.write_text(ram.read_text() + "\nextern const char pagewise_uncommitted[];\n"
+                   'const char pagewise_uncommitted[] = "uncommitted";\n')
+
+
+def make_build_folder(check, tree, repository, folder):
+    """As meson leaves one behind, with the headers and flags that configure.py has made of @tree:
+    relative paths, a file of two libraries, flags of another compiler's."""
+    room = check.build / "subject" / "qemu-tree" / "qemu-tree"
+    shutil.copytree(room / "generated", folder, symlinks=True)
+    entries = []
+    names = (room / "plan.cmake").read_text()
+    units = re.findall(r'set\(QEMU_TREE_FILE_(\S+) "(.*)"\)', names)
+    units += [(f"unit-{unit}", str(tree / "migration" / f"{name}.c"))
+              for unit, name in (("ram", "ram"), ("savevm", "savevm"), ("multifd", "multifd"),
+                                 ("postcopy", "postcopy-ram"))]
+    for name, path in units:
+        words = shlex.split((room / "flags" / f"{name}.rsp").read_text().replace("\n", " "))
+        words = [word.replace(str(room / "generated"), ".").replace(str(tree), str(repository))
+                 for word in words if not word.startswith("-DPAGEWISE_UNIT")]
+        file = os.path.relpath(path.replace(str(room / "generated"), str(folder))
+                               .replace(str(tree), str(repository)), folder)
+        command = shlex.join(["gcc", *words, "-O0", "-Wno-such-warning", "-fno-such-option",
+                              "-D_FORTIFY_SOURCE=2", "-c", file])
+        entries += [{"directory": str(folder), "file": file, "output": output, "command": words}
+                    for output, words in ((f"libother.a.p/{name}.o", command + " -DNEED_OTHER_CPU"),
+                                          (f"libqemu-x86_64-softmmu.a.p/{name}.o", command))]
+    (folder / "compile_commands.json").write_text(json.dumps(entries))
+
+
+def texts_of(build, room):
+    """The object of ram.c in a room."""
+    path = build / "subject" / "qemu-tree" / room / "objects" / "adapter-unit-ram.o"
+    return path.read_bytes().decode("latin-1")
+
+
+def wrong_texts(build):
+    """Each room's ram.c is the one that the options name."""
+    series, base = texts_of(build, "qemu-tree"), texts_of(build, "qemu-base")
+    if OTHER_MESSAGE not in series or MESSAGE in series or "uncommitted" not in series:
+        yield "QEMU_SRC is not as it lies there"
+    if MESSAGE not in base or OTHER_MESSAGE in base or "uncommitted" in base:
+        yield "QEMU_BASE is not that revision"
+
+
+def step_options(check):
+    tree = check.tree()
+    work = check.work / "options"
+    shutil.rmtree(work, ignore_errors=True)
+    user, folder, build = work / "qemu", work / "qemu-build", work / "build"
+    make_repository(tree, user)
+    make_build_folder(check, tree, user, folder)
+    before = snapshot_of(user), snapshot_of(folder)
+    configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", build,
+                 f"-DQEMU_SRC={user}", f"-DQEMU_BUILD={folder}"]
+    room = "subject/qemu-tree/qemu-base/objects/adapter-unit-ram.o"
+    if check.run(*configure, "-DQEMU_BASE=HEAD~1", cwd=check.source).returncode or \
+            check.run("ninja", "-C", build, "qemu-tree-object", room).returncode:
+        return 1
+    wrong = list(wrong_texts(build))
+    result = check.run(*configure, "-DQEMU_BASE=no-such-thing", cwd=check.source,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if not result.returncode or "neither a folder nor a git revision" not in result.stdout:
+        wrong.append("QEMU_BASE=no-such-thing is not refused")
+    if (snapshot_of(user), snapshot_of(folder)) != before:
+        wrong.append("something was written into the user's folders")
+    if wrong:
+        print("\n".join(f"FAILED: {problem}" for problem in wrong))
+        return 1
+    shutil.rmtree(work)
+    return 0
+
+
 STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "faults": step_faults,
-         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild, "nfc": step_nfc}
+         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild, "nfc": step_nfc,
+         "options": step_options}
 
 
 def main():

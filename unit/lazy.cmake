@@ -19,3 +19,5 @@ set_property(TEST test-setup-undo APPEND PROPERTY ENVIRONMENT "${tsan_options}")
 
 pagewise_unit_test(test-lazy SOURCES broken-lazy.c DEPENDS property LABELS uffd TIMEOUT 300)
 set_property(TEST test-lazy APPEND PROPERTY ENVIRONMENT "${tsan_options}")
+target_compile_definitions(test-lazy PRIVATE
+  PAGEWISE_FINDINGS_DIR="${PROJECT_SOURCE_DIR}/corpus/findings")

@@ -4,6 +4,7 @@
  * knows who loaded what while it does, and it notices the loaders that are
  * wrong on purpose (broken-lazy.c).
  */
+#include "property/findings.h"
 #include "property/guest-access.h"
 #include "property/property.h"
 #include "property/schedule.h"
@@ -460,6 +461,50 @@ static void test_without_userfaultfd(void **state)
     assert_true(property_context_stats(context)->refused > 5);
 }
 
+/* How many of some loads are judged wrong, where the reader is to clear no page. */
+static unsigned count_failures(bool drops_ram)
+{
+    g_autoptr(GError) problem = NULL;
+    g_autoptr(Findings) findings =
+        findings_read(PAGEWISE_FINDINGS_DIR, "qemu-tree", "10.0.13", &problem);
+    SubjectLazy lazy = *subject_reference()->lazy;
+    Subject subject = *subject_reference();
+    g_autoptr(PropertyContext) context = NULL;
+    unsigned failures = 0;
+    uint64_t random = 1;
+
+    g_assert_no_error(problem);
+    lazy.drops_ram = drops_ram;
+    subject.lazy = &lazy;
+    context = property_context_new(&subject);
+    property_context_set_findings(context, findings, FINDING_MODE_LAZY);
+    for (unsigned i = 0; i < 100; i++) {
+        g_autoptr(GError) error = NULL;
+        Bytes input;
+
+        make_random(&input, &random, i);
+        failures += !property_lazy(context, input.data, input.size, &error);
+    }
+    g_assert_cmpuint(property_context_stats(context)->repaired, >, 50);
+    return failures;
+}
+
+/* The reference loader drops RAM; a subject that does not say so is not let off. */
+static int body_drops_ram(void *opaque)
+{
+    (void)opaque;
+    g_assert_cmpuint(count_failures(true), ==, 0);
+    g_assert_cmpuint(count_failures(false), >, 0);
+    return 0;
+}
+
+static void test_ram_that_is_dropped_reads_as_zero(void **state)
+{
+    (void)state;
+    require_lazy();
+    run_bounded(body_drops_ram, NULL);
+}
+
 static char *describe_hang(void *opaque)
 {
     return g_strdup(opaque);
@@ -556,6 +601,7 @@ int main(void)
         cmocka_unit_test(test_cut_off_before_the_copy),
         cmocka_unit_test(test_each_fault_is_noticed),
         cmocka_unit_test(test_without_userfaultfd),
+        cmocka_unit_test(test_ram_that_is_dropped_reads_as_zero),
         cmocka_unit_test(test_watchdog_bites),
         cmocka_unit_test(test_watchdog_lets_go),
         cmocka_unit_test(test_guest_access),

@@ -5,6 +5,7 @@
     check_tree.py STEP --build DIR --source DIR [ARGUMENT...]
 
     build           fetches a tree, configures and builds its targets; times the steps
+    unit            the adapter's own tests
     replay STEM     runs corpus/ through bin/STEM-replay, forward and backward
     fuzz STEM       fuzzes bin/STEM: RUNS executions of one seed, the same ones each time
     faults N        the real fault thread serves all faults of N guest threads
@@ -117,6 +118,11 @@ def step_build(check):
         return 1
     check.marker.write_text(str(tree))
     return 0
+
+
+def step_unit(check):
+    check.tree()
+    return check.run(check.build / "bin" / "test-qemu-tree").returncode
 
 
 def step_replay(check):
@@ -319,9 +325,9 @@ def step_options(check):
     return 0
 
 
-STEPS = {"build": step_build, "replay": step_replay, "fuzz": step_fuzz, "faults": step_faults,
-         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild, "nfc": step_nfc,
-         "options": step_options}
+STEPS = {"build": step_build, "unit": step_unit, "replay": step_replay, "fuzz": step_fuzz,
+         "faults": step_faults, "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild,
+         "nfc": step_nfc, "options": step_options}
 
 
 def main():

@@ -13,6 +13,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define BITMAP_CHUNK 0x10000 /* the longest read of a bitmap, bytes */
+#define BITMAP_PIECE 0x1000  /* of a long bitmap: left untouched if all zeroes; bytes */
+
 G_STATIC_ASSERT(sizeof(unsigned long) * 8 == PAGES_PER_WORD);
 
 typedef struct MappedRamHeader {
@@ -159,12 +162,65 @@ static void bitmap_from_le(unsigned long *bitmap, uint64_t pages)
     }
 }
 
+static void copy_pieces(uint8_t *to, const uint8_t *from, size_t length)
+{
+    for (size_t done = 0; done < length; done += BITMAP_PIECE) {
+        size_t piece = MIN(length - done, BITMAP_PIECE);
+
+        if (!buffer_is_zero(from + done, piece)) {
+            memcpy(to + done, from + done, piece);
+        }
+    }
+}
+
+/* How many whole pieces of @length bytes at @offset are in a hole? In bytes. @end: of data. */
+static size_t pieces_in_hole(FileReader *reader, uint64_t offset, size_t length, uint64_t *end)
+{
+    uint64_t begin;
+
+    file_reader_find_data(reader, offset, &begin, end);
+    return begin - offset >= length ? length : (begin - offset) / BITMAP_PIECE * BITMAP_PIECE;
+}
+
+/*
+ * The bitmap of a large guest that is nearly empty is nearly all zeroes, or
+ * even a hole: zeroes are there already, and memory that nobody touches takes
+ * no time. Returns as file_reader_read_full().
+ */
+static ssize_t read_long_bitmap(FileReader *reader, uint8_t *zeroes, size_t length, uint64_t offset)
+{
+    g_autofree uint8_t *chunk = g_malloc(BITMAP_CHUNK);
+    uint64_t data_end = 0;
+    size_t done = 0;
+
+    while (done < length) {
+        size_t wanted;
+        ssize_t result;
+
+        if (offset + done >= data_end) {
+            done += pieces_in_hole(reader, offset + done, length - done, &data_end);
+        }
+        wanted = MIN(length - done, BITMAP_CHUNK);
+        result = file_reader_read_full(reader, chunk, wanted, offset + done);
+        if (result < 0) {
+            return result;
+        }
+        copy_pieces(zeroes + done, chunk, (size_t)result);
+        done += (size_t)result;
+        if ((size_t)result < wanted) {
+            break;
+        }
+    }
+    return (ssize_t)done;
+}
+
 static unsigned long *read_bitmap(LoaderStream *f, const MappedRamHeader *header, uint64_t pages,
                                   GError **error)
 {
     uint64_t length = bitmap_words(pages) * sizeof(unsigned long);
     FieldAt at = loader_stream_field(f, "bitmap", header->bitmap_offset);
-    g_autofree unsigned long *bitmap = g_try_malloc(length);
+    bool is_long = length > BITMAP_CHUNK;
+    g_autofree unsigned long *bitmap = is_long ? g_try_malloc0(length) : g_try_malloc(length);
     ssize_t result;
 
     if (!bitmap) {
@@ -172,7 +228,8 @@ static unsigned long *read_bitmap(LoaderStream *f, const MappedRamHeader *header
                                 "no memory for 0x%" PRIx64 " bytes", length);
         return NULL;
     }
-    result = loader_stream_read_at(f, bitmap, length, header->bitmap_offset);
+    result = is_long ? read_long_bitmap(f->reader, (uint8_t *)bitmap, length, header->bitmap_offset)
+                     : loader_stream_read_at(f, bitmap, length, header->bitmap_offset);
     if (result < 0) {
         mapped_ram_refuse_field(error, MAPPED_RAM_ERROR_IO, NULL, at, "reading failed: %s",
                                 g_strerror((int)-result));
@@ -188,19 +245,32 @@ static unsigned long *read_bitmap(LoaderStream *f, const MappedRamHeader *header
     return g_steal_pointer(&bitmap);
 }
 
-/* Rule P1, before any page is read: it suffices to look at the last one. */
+/* Pages from the block's first on that end before the file does. */
+static uint64_t pages_in_file(const MigrationIncomingState *mis, const LoaderStream *f,
+                              const MappedRamHeader *header)
+{
+    uint64_t size = f->reader->size;
+
+    return size < header->pages_offset ? 0 : (size - header->pages_offset) / mis->target_page_size;
+}
+
+/*
+ * Rule P1, before any page is read: it suffices to look at the last one. Most
+ * files go on behind the last page of all, and there is nothing to look at.
+ */
 static bool check_last_page(const MigrationIncomingState *mis, const LoaderStream *f,
                             const MappedRamHeader *header, const unsigned long *bitmap,
                             uint64_t pages, GError **error)
 {
+    uint64_t first_word = pages_in_file(mis, f, header) / PAGES_PER_WORD;
     uint64_t word = bitmap_words(pages);
     uint64_t page;
     uint64_t end;
 
-    while (word > 0 && bitmap[word - 1] == 0) {
+    while (word > first_word && bitmap[word - 1] == 0) {
         word--;
     }
-    if (word == 0) {
+    if (word <= first_word) {
         return true;
     }
     page = word * PAGES_PER_WORD - 1 - (uint64_t)__builtin_clzl(bitmap[word - 1]);
@@ -236,6 +306,7 @@ static bool read_block_in_file(const MigrationIncomingState *mis, LoaderStream *
     block->used_length = length;
     block->bitmap_offset = header->bitmap_offset;
     block->pages_offset = header->pages_offset;
+    block->file_bmap_page_size = mis->target_page_size;
     block->file_bmap = g_steal_pointer(&bitmap);
     loader_stream_seek(f, header->pages_offset + length);
     return true;
@@ -563,5 +634,6 @@ void ram_block_clear(RAMBlock *block)
     block->ignored = false;
     block->bitmap_offset = 0;
     block->pages_offset = 0;
+    block->file_bmap_page_size = 0;
     ram_block_lazy_clear(block);
 }

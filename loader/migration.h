@@ -30,15 +30,19 @@ struct RAMBlock {
     bool in_file;
     uint64_t bitmap_offset;
     uint64_t pages_offset;
-    unsigned long *file_bmap; /* bit i: page i is in the file; owned; NULL when none */
+    unsigned long *file_bmap;     /* bit i: page i is in the file; owned; NULL when none */
+    uint64_t file_bmap_page_size; /* of those pages, bytes */
     /* Of mapped_ram_load() alone. */
     uint64_t original_length; /* used_length before the load, bytes */
     RAMBlock *next_in_file;   /* the block of the next record, NULL: none */
-    /* The lazy path, page-claims.h: one bit or byte a host page. */
+    /*
+     * The lazy path, page-claims.h: one bit or byte a host page. All zeroes to
+     * begin with, so that they take neither time nor memory where RAM is left
+     * alone: that is why QEMU's pending_bmap is turned round here.
+     */
     uint64_t lazy_length;        /* bytes from host that are loaded lazily; 0: none */
-    unsigned long *pending_bmap; /* still to be claimed; owned */
+    unsigned long *claimed_bmap; /* not pending any more; owned */
     unsigned long *receivedmap;  /* what the file had for it is settled; owned */
-    unsigned long *data_bmap;    /* has a page with content in it; owned */
     uint8_t *installed_by;       /* PageInstaller; owned */
     bool registered;             /* with userfaultfd */
     bool keep_registered;        /* for ever: missing pages cannot be shut off otherwise */

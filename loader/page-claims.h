@@ -5,9 +5,9 @@
  *
  *     pending --claim--> claimed --settle--> received
  *
- * A claim is a test-and-clear of the bit in pending_bmap: one thread alone
- * gets it, and has to settle it: by placing the page, by poisoning it, or
- * because it was discarded. So there is no page that belongs to nobody.
+ * A claim is a test-and-set of the bit in claimed_bmap: one thread alone gets
+ * it, and has to settle it: by placing the page, by poisoning it, or because it
+ * was discarded. So there is no page that belongs to nobody.
  * "Received" (QEMU's receivedmap) means: the file's content will never be put
  * there again, and a page that is missing nevertheless was discarded: zeroes.
  * No kernel, no file: bits alone.
@@ -31,7 +31,7 @@ typedef enum PageInstaller {
 
 /*
  * Makes the first @length bytes of the block, a multiple of its page_size,
- * pending as a whole, without content (data_bmap). What was there before is
+ * pending as a whole; takes no time for a large one. What was there before is
  * freed. @error: MAPPED_RAM_ERROR_NO_MEMORY.
  */
 bool ram_block_lazy_start(RAMBlock *rb, uint64_t length, GError **error);
@@ -56,8 +56,14 @@ bool page_is_pending(const RAMBlock *rb, uint64_t page);
  * number of pages. */
 uint64_t next_pending_data(const RAMBlock *rb, uint64_t from);
 
+/* Has the page content in the file: is a bit of file_bmap set? */
 bool page_has_data(const RAMBlock *rb, uint64_t page);
+
+/* The same of 64 pages, bit 0 being page 64 * @word. */
 uint64_t word_of_data(const RAMBlock *rb, uint64_t word);
+
+/* How many of the @n bits from @first on are set? */
+uint64_t count_bits(const unsigned long *bitmap, uint64_t first, uint64_t n);
 
 /* Is the page settled? If so, page_installer() says how. */
 bool ramblock_recv_bitmap_test(const RAMBlock *rb, uint64_t page);

@@ -4,11 +4,13 @@
  * position, so that several threads may share one descriptor. Judges nothing
  * of a file's content.
  */
+#define _GNU_SOURCE /* SEEK_DATA */
 #include "loader/reader.h"
 
 #include "loader/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +20,39 @@ static ssize_t fd_reader_pread(FileReader *reader, void *buffer, size_t length, 
     ssize_t result = pread(self->fd, buffer, length, (off_t)offset);
 
     return result < 0 ? -errno : result;
+}
+
+/* Of @fd, whose position moves. Returns false if the file system cannot tell. */
+static bool seek_data(int fd, uint64_t offset, uint64_t size, uint64_t *begin, uint64_t *end)
+{
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    off_t hole;
+
+    if (data < 0) {
+        /* A file that got shorter has no data there either: a read tells. */
+        *begin = *end = size;
+        return errno == ENXIO && lseek(fd, 0, SEEK_END) >= (off_t)size;
+    }
+    hole = lseek(fd, data, SEEK_HOLE);
+    *begin = MIN((uint64_t)data, size);
+    *end = MIN((uint64_t)hole, size);
+    return hole > data;
+}
+
+/* lseek() would move the position that others may rely on: the file is opened anew. */
+static void fd_reader_find_data(FileReader *reader, uint64_t offset, uint64_t *begin, uint64_t *end)
+{
+    FdReader *self = (FdReader *)reader;
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", self->fd);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || !seek_data(fd, offset, reader->size, begin, end)) {
+        *begin = offset;
+        *end = reader->size;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
 }
 
 gboolean fd_reader_init(FdReader *self, int fd, GError **error)
@@ -36,7 +71,9 @@ gboolean fd_reader_init(FdReader *self, int fd, GError **error)
         return FALSE;
     }
     *self = (FdReader){
-        .reader = { .pread = fd_reader_pread, .size = (uint64_t)status.st_size },
+        .reader = { .pread = fd_reader_pread,
+                    .find_data = fd_reader_find_data,
+                    .size = (uint64_t)status.st_size },
         .fd = fd,
     };
     return TRUE;
@@ -68,4 +105,14 @@ ssize_t file_reader_read_at_least(FileReader *reader, void *buffer, size_t minim
 ssize_t file_reader_read_full(FileReader *reader, void *buffer, size_t length, uint64_t offset)
 {
     return file_reader_read_at_least(reader, buffer, length, length, offset);
+}
+
+void file_reader_find_data(FileReader *reader, uint64_t offset, uint64_t *begin, uint64_t *end)
+{
+    if (reader->find_data) {
+        reader->find_data(reader, offset, begin, end);
+    } else {
+        *begin = offset;
+        *end = MAX(offset, reader->size);
+    }
 }

@@ -20,6 +20,12 @@ struct FileReader {
      * once.
      */
     ssize_t (*pread)(FileReader *reader, void *buffer, size_t length, uint64_t offset);
+    /*
+     * Where the first data at or after @offset begins and ends, both @size if
+     * there is none: what is before @begin is a hole and reads as zeroes. May
+     * call data what is a hole. NULL: all is data.
+     */
+    void (*find_data)(FileReader *reader, uint64_t offset, uint64_t *begin, uint64_t *end);
     /* Apparent size of the file, bytes, when the load began. */
     uint64_t size;
 };
@@ -50,5 +56,8 @@ ssize_t file_reader_read_at_least(FileReader *reader, void *buffer, size_t minim
  * file), or -errno.
  */
 ssize_t file_reader_read_full(FileReader *reader, void *buffer, size_t length, uint64_t offset);
+
+/* reader->find_data(), where there is one. */
+void file_reader_find_data(FileReader *reader, uint64_t offset, uint64_t *begin, uint64_t *end);
 
 #endif

@@ -50,25 +50,10 @@ static bool test_bit(const unsigned long *bitmap, uint64_t bit)
     return bitmap[bit / PAGES_PER_WORD] >> (bit % PAGES_PER_WORD) & 1;
 }
 
-/* @n bits from @first on that are in one word. */
-static uint64_t bits_of_word(const unsigned long *bitmap, uint64_t first, uint64_t n)
-{
-    uint64_t mask = n < PAGES_PER_WORD ? (UINT64_C(1) << n) - 1 : ~UINT64_C(0);
-
-    return bitmap[first / PAGES_PER_WORD] >> (first % PAGES_PER_WORD) & mask;
-}
-
 static SnapshotSource source_of(const RAMBlock *rb, uint64_t first_bit, uint64_t n_bits)
 {
-    uint64_t set = 0;
+    uint64_t set = count_bits(rb->file_bmap, first_bit, n_bits);
 
-    for (uint64_t done = 0; done < n_bits;) {
-        uint64_t left = PAGES_PER_WORD - (first_bit + done) % PAGES_PER_WORD;
-        uint64_t n = MIN(left, n_bits - done);
-
-        set += (uint64_t)__builtin_popcountll(bits_of_word(rb->file_bmap, first_bit + done, n));
-        done += n;
-    }
     if (set == 0) {
         return SNAPSHOT_ZERO;
     }
@@ -452,29 +437,6 @@ static void *load_rest(void *opaque)
 
 /* Begin and end. */
 
-/* The host pages that a target page with content has a part in. */
-static void note_target_page(const SnapshotLoad *self, RAMBlock *rb, uint64_t bit)
-{
-    uint64_t start = bit * self->mis->target_page_size;
-    uint64_t end = MIN(start + self->mis->target_page_size, rb->lazy_length);
-
-    for (uint64_t page = start / rb->page_size; page * rb->page_size < end; page++) {
-        rb->data_bmap[page / PAGES_PER_WORD] |= 1UL << (page % PAGES_PER_WORD);
-    }
-}
-
-/* Must not take time for each page of a large guest that is nearly empty. */
-static void note_data(const SnapshotLoad *self, RAMBlock *rb)
-{
-    uint64_t bits = rb->used_length / self->mis->target_page_size;
-
-    for (uint64_t word = 0; word * PAGES_PER_WORD < bits; word++) {
-        for (unsigned long left = rb->file_bmap[word]; left; left &= left - 1) {
-            note_target_page(self, rb, word * PAGES_PER_WORD + (uint64_t)__builtin_ctzl(left));
-        }
-    }
-}
-
 /* Also loads the target pages that fill no host page. */
 static bool start_block(SnapshotLoad *self, RAMBlock *rb, GError **error)
 {
@@ -487,12 +449,8 @@ static bool start_block(SnapshotLoad *self, RAMBlock *rb, GError **error)
         return false;
     }
     length = length_of_whole_pages(rb);
-    if (!assemble(self, rb, length, rb->used_length - length, rb->host + length, error) ||
-        (length > 0 && !ram_block_lazy_start(rb, length, error))) {
-        return false;
-    }
-    note_data(self, rb);
-    return true;
+    return assemble(self, rb, length, rb->used_length - length, rb->host + length, error) &&
+           (length == 0 || ram_block_lazy_start(rb, length, error));
 }
 
 static bool start_blocks(SnapshotLoad *self, GError **error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-foreach(thing rules stages io writer)
+foreach(thing rules stages io bitmap writer)
   pagewise_unit_test(test-loader-${thing} SOURCES loader-support.c DEPENDS loader alloc-meter)
 endforeach()
 if(TARGET test-loader-writer)

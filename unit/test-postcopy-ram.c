@@ -731,7 +731,8 @@ BOUNDED_TEST(test_all_threads_on_one_page, body_all_on_one_page)
  */
 static void test_claims(void **state)
 {
-    RAMBlock rb = { .page_size = TEST_PAGE };
+    unsigned long bits[] = { 0x100100000, 0 };
+    RAMBlock rb = { .page_size = TEST_PAGE, .file_bmap_page_size = TEST_PAGE };
 
     (void)state;
     assert_true(ram_block_lazy_start(&rb, AT(70), NULL));
@@ -747,11 +748,42 @@ static void test_claims(void **state)
     assert_int_equal(page_installer(&rb, 0), PAGE_DISCARDED);
     assert_true(ramblock_recv_bitmap_test(&rb, 0));
     assert_int_equal(next_pending_data(&rb, 0), 70);
-    rb.data_bmap[0] = 0x100100000;
+    rb.file_bmap = bits;
     assert_int_equal(next_pending_data(&rb, 0), 20);
     assert_int_equal(next_pending_data(&rb, 21), 32);
     assert_int_equal(next_pending_data(&rb, 33), 70);
     assert_int_equal(next_pending_data(&rb, 70), 70);
+    assert_true(page_has_data(&rb, 20));
+    assert_false(page_has_data(&rb, 21));
+    assert_int_equal(claim_pages(&rb, 2, ~UINT64_C(0)), 0);
+    assert_true(page_is_pending(&rb, 20));
+    assert_true(claim_page(&rb, 20));
+    assert_false(page_is_pending(&rb, 20));
+    assert_int_equal(next_pending_data(&rb, 0), 32);
+    ram_block_lazy_clear(&rb);
+}
+
+/* Pages of the file are smaller than those of the host, or greater. */
+static void test_data_of_other_page_sizes(void **state)
+{
+    unsigned long bits[] = { 0x8000000000000100, 0x2, 0x1 };
+    RAMBlock rb = { .page_size = 4 * TEST_PAGE, .file_bmap_page_size = TEST_PAGE };
+
+    (void)state;
+    assert_true(ram_block_lazy_start(&rb, AT(4 * 33), NULL));
+    assert_int_equal(word_of_data(&rb, 0), 0);
+    rb.file_bmap = bits;
+    assert_int_equal(word_of_data(&rb, 0), 0x100018004);
+    assert_int_equal(next_pending_data(&rb, 3), 15);
+    rb.page_size = TEST_PAGE;
+    rb.file_bmap_page_size = 4 * TEST_PAGE;
+    assert_true(ram_block_lazy_start(&rb, AT(4 * 65), NULL));
+    assert_int_equal(word_of_data(&rb, 0), 0xf00000000);
+    assert_int_equal(word_of_data(&rb, 3), 0xf000000000000000);
+    assert_int_equal(word_of_data(&rb, 4), 0xf0 & 0xf);
+    bits[1] = 0x1;
+    assert_int_equal(word_of_data(&rb, 4), 0xf);
+    assert_int_equal(next_pending_data(&rb, 36), 252);
     ram_block_lazy_clear(&rb);
 }
 
@@ -759,6 +791,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_data_of_other_page_sizes),
         cmocka_unit_test(test_faults_are_served),
         cmocka_unit_test(test_setup_undo),
         cmocka_unit_test(test_second_try_works),

@@ -116,7 +116,7 @@ static bool fail_at(unsigned call, unsigned *calls)
     } else {
         CHECK(error);
         CHECK(guest->block.used_length == guest->what.used_length - TEST_PAGE);
-        CHECK(!guest->block.file_bmap && !guest->block.pending_bmap && !guest->block.registered);
+        CHECK(!guest->block.file_bmap && !guest->block.claimed_bmap && !guest->block.registered);
     }
     CHECK(fail_ops_all_unmapped(&fail));
     CHECK(resources_are(before));

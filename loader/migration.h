@@ -121,6 +121,7 @@ struct MigrationIncomingState {
     bool have_install_lock;
     bool have_fault_thread;
     bool events_unreadable;     /* the fault thread is gone, and nobody can read them; atomic */
+    bool fault_is_write;        /* the fault at hand is; fault thread's own */
     uint32_t fault_thread_ptid; /* of the fault at hand, 0: unknown; fault thread's own */
     int userfault_fd;
     int userfault_event_fd; /* tells the fault thread to quit */

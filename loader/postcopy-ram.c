@@ -543,6 +543,7 @@ static void serve_fault(MigrationIncomingState *mis, const struct uffd_msg *mess
         return;
     }
     mis->fault_thread_ptid = message->arg.pagefault.feat.ptid;
+    mis->fault_is_write = message->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
     offset -= offset % rb->page_size;
     if (mis->page_fault_handler(mis, rb, offset, (void *)(uintptr_t)address) == 0) {
         __atomic_fetch_add(&mis->faults, 1, __ATOMIC_RELAXED);
@@ -766,6 +767,7 @@ static void start_from_nothing(MigrationIncomingState *mis, PostcopyPageHandler 
     mis->userfault_event_fd = -1;
     mis->page_fault_handler = handler;
     mis->fault_thread_ptid = 0;
+    mis->fault_is_write = false;
     mis->postcopy_channels = 0;
     mis->postcopy_tmp_pages = NULL;
     mis->postcopy_tmp_zero_page = NULL;

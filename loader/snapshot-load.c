@@ -270,11 +270,18 @@ static bool load_file_pages(SnapshotLoad *self, const LoadRun *run, GError **err
     return false;
 }
 
+/*
+ * Who writes is given a page of his own at once. Of the kernel's page of zeroes
+ * he would make a copy right away: a second fault, and the other CPUs that run
+ * threads of this process would be told to forget the first.
+ */
 static bool load_zero_page(SnapshotLoad *self, const LoadRun *run, GError **error)
 {
+    const MigrationIncomingState *mis = self->mis;
+    bool is_written = run->thread == LAZY_FAULT_THREAD && mis->fault_is_write;
     bool unreadable;
 
-    return place(self, run, NULL, &unreadable, error);
+    return place(self, run, is_written ? mis->postcopy_tmp_zero_page : NULL, &unreadable, error);
 }
 
 static SnapshotSource source_of_page(const SnapshotLoad *self, const RAMBlock *rb, uint64_t page)

@@ -270,6 +270,72 @@ static bool body_again_and_again(void)
 
 BOUNDED_TEST(test_again_and_again, body_again_and_again)
 
+/* Counts who is given what; the first member, as a method gets the table. */
+typedef struct CountingOps {
+    UffdOps ops;
+    unsigned copies; /* atomic */
+    unsigned zeropages;
+} CountingOps;
+
+static int counting_copy(const UffdOps *ops, int uffd, struct uffdio_copy *copy)
+{
+    __atomic_fetch_add(&((CountingOps *)ops)->copies, 1, __ATOMIC_RELAXED);
+    return uffd_ops_real()->copy(ops, uffd, copy);
+}
+
+static int counting_zeropage(const UffdOps *ops, int uffd, struct uffdio_zeropage *zero)
+{
+    __atomic_fetch_add(&((CountingOps *)ops)->zeropages, 1, __ATOMIC_RELAXED);
+    return uffd_ops_real()->zeropage(ops, uffd, zero);
+}
+
+static bool write_keeps_zeroes(const LazyGuest *guest, uint64_t page)
+{
+    uint8_t *byte = guest->block.host + AT(page) + 7;
+
+    *(volatile uint8_t *)byte = 1;
+    CHECK(*byte == 1);
+    *byte = 0;
+    return check_ram(guest, AT(page), AT(page + 1));
+}
+
+/*
+ * Who reads a page of zeroes gets the kernel's own, which costs no memory; who
+ * writes gets a copy at once, or a second fault would make it.
+ */
+static bool zeroes_for(RamKind ram)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    CountingOps counting = { .ops = *uffd_ops_real() };
+    SnapshotLoad *load;
+
+    what.ram = ram;
+    what.bits = BITS_NONE;
+    guest = lazy_guest_new(&what);
+    counting.ops.copy = counting_copy;
+    counting.ops.zeropage = counting_zeropage;
+    guest->mis.uffd_ops = &counting.ops;
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    CHECK(check_ram(guest, AT(1), AT(2)));
+    CHECK(counting.zeropages == 1 && counting.copies == 0);
+    CHECK(write_keeps_zeroes(guest, 2) && write_keeps_zeroes(guest, 65));
+    CHECK(counting.zeropages == 1 && counting.copies == 2);
+    CHECK(check_ram(guest, AT(3), AT(4)));
+    CHECK(write_keeps_zeroes(guest, 1) && write_keeps_zeroes(guest, 3));
+    CHECK(counting.zeropages == 2 && counting.copies == 2);
+    CHECK(lazy_guest_end(load));
+    return guest->mis.faults == 4 && count_installed(guest, PAGE_BY_FAULT_THREAD) == 4;
+}
+
+static bool body_zeroes(void)
+{
+    return zeroes_for(RAM_ANONYMOUS) && zeroes_for(RAM_MEMFD);
+}
+
+BOUNDED_TEST(test_zeroes_for_who_reads_and_for_who_writes, body_zeroes)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_unprivileged),
         cmocka_unit_test(test_block_that_is_left_out),
         cmocka_unit_test(test_again_and_again),
+        cmocka_unit_test(test_zeroes_for_who_reads_and_for_who_writes),
     };
 
     return pagewise_run("snapshot-load", tests);

@@ -7,10 +7,13 @@
  * Writes to 4096 pages in random order, one thread, and times each write: to
  * anonymous memory without userfaultfd; to RAM that the reference loader loads
  * lazily; to RAM that is loaded as QEMU's postcopy would (qemu-like.h): poll,
- * read, pread, copy. Nobody loads eagerly beside, so that each write waits for
- * its own fault. Turn by turn for N rounds; prints p50, p90 and p99 in
- * microseconds, and the median over the rounds of the ratio to the p50 of
- * anonymous memory. The file gets the distributions, 500 quantiles each.
+ * read, pread, copy; and to RAM that a bare handler serves, with the least that
+ * a thread can do for a fault: a read that blocks, and a copy from a mapping.
+ * What that takes is the machine's, and no loader's. Nobody loads eagerly
+ * beside, so that each write waits for its own fault. Turn by turn for N rounds;
+ * prints p50, p90 and p99 in microseconds, and medians over the rounds: of the
+ * ratio to the p50 of anonymous memory, and of the lazy loader's to the bare
+ * handler's. The file gets the distributions, 500 quantiles each.
  *
  * All threads share one CPU: to wake a CPU that idles costs a virtual machine
  * ten times the fault itself, and tells of nothing but the machine.
@@ -20,6 +23,7 @@
 
 #include "loader/snapshot-load.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -117,6 +121,80 @@ static void qemu_like(Bench *bench, uint8_t *ram)
     ram_block_clear(&incoming.block);
 }
 
+typedef struct BareHandler {
+    const UffdOps *ops;
+    int uffd;
+    uint8_t *ram;
+    const uint8_t *pages; /* in the mapping of the file */
+} BareHandler;
+
+/* As many faults as there are pages: no claims, no end but the last of them. */
+static void *bare_thread(void *opaque)
+{
+    const BareHandler *self = opaque;
+
+    for (unsigned i = 0; i < N_PAGES; i++) {
+        struct uffd_msg message;
+        uint64_t offset;
+
+        if (self->ops->read(self->ops, self->uffd, &message, sizeof(message)) < 0) {
+            bench_die("reading from userfaultfd");
+        }
+        offset = message.arg.pagefault.address - (uintptr_t)self->ram;
+        offset -= offset % BENCH_PAGE;
+        if (uffd_copy(self->ops, self->uffd, self->ram + offset, self->pages + offset, BENCH_PAGE) <
+            0) {
+            bench_die("placing a page");
+        }
+    }
+    return NULL;
+}
+
+/* A userfaultfd of @ram whose read blocks. */
+static int open_bare(const UffdOps *ops, uint8_t *ram)
+{
+    g_autoptr(GError) error = NULL;
+    Uffd uffd;
+    bool huge;
+
+    if (!uffd_open(ops, 0, 0, &uffd, &error) ||
+        !uffd_register(ops, uffd.fd, ram, SIZE, &huge, &error)) {
+        bench_die_error(error);
+    }
+    if (fcntl(uffd.fd, F_SETFL, 0) < 0) {
+        bench_die("userfaultfd cannot block");
+    }
+    return uffd.fd;
+}
+
+static void bare(Bench *bench, uint8_t *ram)
+{
+    const UffdOps *ops = uffd_ops_real();
+    BareHandler handler = { .ops = ops, .uffd = open_bare(ops, ram), .ram = ram };
+    g_autoptr(GError) error = NULL;
+    Incoming incoming;
+    pthread_t thread;
+    uint8_t *map;
+
+    incoming_init(&incoming, bench->fd, ram);
+    if (!mapped_ram_load(&incoming.mis, LOAD_HEADERS_ONLY, NULL, &error)) {
+        bench_die_error(error);
+    }
+    map = mmap(NULL, incoming.reader.reader.size, PROT_READ, MAP_SHARED, bench->fd, 0);
+    if (map == MAP_FAILED) {
+        bench_die("mapping the snapshot");
+    }
+    handler.pages = map + incoming.block.pages_offset;
+    if (ops->create_thread(ops, &thread, bare_thread, &handler) < 0) {
+        bench_die("starting a thread");
+    }
+    touch_all(bench, ram);
+    ops->join_thread(ops, thread);
+    munmap(map, incoming.reader.reader.size);
+    close(handler.uffd);
+    ram_block_clear(&incoming.block);
+}
+
 typedef struct Way {
     const char *name;
     void (*run)(Bench *bench, uint8_t *ram);
@@ -151,12 +229,24 @@ static void print_way(Way *way, unsigned rounds, FILE *csv)
     }
 }
 
+/* Takes the place of the ratios to anonymous memory. */
+static void print_lazy_by_bare(Way *lazy_way, const Way *bare_way, unsigned rounds)
+{
+    for (unsigned round = 0; round < rounds; round++) {
+        lazy_way->ratio[round] = lazy_way->p50[round] / bare_way->p50[round];
+    }
+    printf("%s by %s, p50: %.2f\n", lazy_way->name, bare_way->name,
+           bench_median(lazy_way->ratio, rounds));
+}
+
 static void measure(Bench *bench, unsigned rounds, FILE *csv)
 {
+    enum { ANONYMOUS, LAZY, QEMU_LIKE, BARE };
     static Way ways[] = {
-        { .name = "anonymous memory", .run = anonymous },
-        { .name = "pagewise lazy", .run = lazy },
-        { .name = "QEMU's way", .run = qemu_like },
+        [ANONYMOUS] = { .name = "anonymous memory", .run = anonymous },
+        [LAZY] = { .name = "pagewise lazy", .run = lazy },
+        [QEMU_LIKE] = { .name = "QEMU's way", .run = qemu_like },
+        [BARE] = { .name = "bare handler", .run = bare },
     };
 
     for (unsigned w = 0; w < G_N_ELEMENTS(ways); w++) {
@@ -165,7 +255,7 @@ static void measure(Bench *bench, unsigned rounds, FILE *csv)
     for (unsigned round = 0; round < rounds; round++) {
         for (unsigned w = 0; w < G_N_ELEMENTS(ways); w++) {
             run_round(bench, &ways[w], round);
-            ways[w].ratio[round] = ways[w].p50[round] / ways[0].p50[round];
+            ways[w].ratio[round] = ways[w].p50[round] / ways[ANONYMOUS].p50[round];
         }
     }
     printf("%-24s  %7s  %7s  %7s  %8s\n", "one write fault, us", "p50", "p90", "p99", "x of p50");
@@ -173,6 +263,7 @@ static void measure(Bench *bench, unsigned rounds, FILE *csv)
         print_way(&ways[w], rounds, csv);
         g_array_unref(ways[w].all);
     }
+    print_lazy_by_bare(&ways[LAZY], &ways[BARE], rounds);
 }
 
 static void bench_init(Bench *bench, const char *folder)

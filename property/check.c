@@ -5,6 +5,7 @@
  * other: split=whole.
  */
 #include "property/context.h"
+#include "subject/lazy.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -155,8 +156,11 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
                           const AllocMeter *meter, GError **error)
 {
     const SubjectCost *cost = &load->cost;
-    /* Its buffer is there whatever the file is. */
-    uint64_t max_allocated = FREE_BYTES + context->subject->read_ahead + guest_pages(c->guest) / 2 +
+    unsigned more_buffers =
+        c->lazy && context->subject->lazy ? context->subject->lazy->more_buffers : 0;
+    /* Its buffers are there whatever the file is. */
+    uint64_t max_allocated = FREE_BYTES + context->subject->read_ahead * (1 + more_buffers) +
+                             guest_pages(c->guest) / 2 +
                              pages_of_later_records(&context->judgement) / 8;
 
     if (cost->reads > cost->max_reads || cost->bytes_read > cost->max_bytes) {

@@ -130,11 +130,12 @@ typedef struct SubjectLazyLoad {
 } SubjectLazyLoad;
 
 struct SubjectLazy {
-    uint64_t points;     /* of SubjectPoint: bit masks of what it tells */
-    uint64_t operations; /* of SubjectOperation: what can be made to fail, and is told of */
-    bool remove_events;  /* it can heed discards by plain madvise() */
-    bool drops_ram;      /* start() drops RAM: what the file has not reads as zero */
-    bool poisons;        /* after a failure no page of zeroes stands in for data */
+    uint64_t points;       /* of SubjectPoint: bit masks of what it tells */
+    uint64_t operations;   /* of SubjectOperation: what can be made to fail, and is told of */
+    bool remove_events;    /* it can heed discards by plain madvise() */
+    bool drops_ram;        /* start() drops RAM: what the file has not reads as zero */
+    unsigned more_buffers; /* of read_ahead bytes, beside one, that start() allocates */
+    bool poisons;          /* after a failure no page of zeroes stands in for data */
 
     /*
      * What is kept from load to load, such as threads. NULL with @error: lazy

@@ -12,6 +12,10 @@
 
 #include "probes.h"
 
+/* Does the tree load lazily from the file by itself (fast snapshot load)? */
+#define TREE_LOADS_LAZILY                                                                          \
+    (PAGEWISE_HAVE_PENDING_BMAP && PAGEWISE_HAVE_FILE_LAZY && PAGEWISE_HAVE_EAGER_THREAD)
+
 typedef struct QEMUFile QEMUFile;
 typedef struct RAMBlock RAMBlock;
 typedef struct Error Error;
@@ -50,18 +54,30 @@ void tree_multifd_end(void);
 
 /* unit-postcopy.c: the fault thread. */
 void tree_fault_init(void);
-/* Discards all RAM, registers it, starts the thread. False: QEMU reported why. */
-bool tree_fault_begin(void);
+/*
+ * Discards all RAM, registers it, starts the thread. @file: pages come from it, in
+ * place of the source; NULL: from that. False: QEMU reported why.
+ */
+bool tree_fault_begin(QEMUFile *file);
 bool tree_fault_end(void);
 unsigned tree_fault_requests(void);
 /* Places a host page as what came from the source; @from NULL: zeroes. 0, or an error. */
 int tree_fault_place(RAMBlock *block, void *host, void *from);
 bool tree_fault_received(RAMBlock *block, uint64_t offset);
+#if TREE_LOADS_LAZILY
+/* The header stage of what comes is that of a load from the file. */
+void tree_fault_announce(void);
+/* All that was not loaded. False: QEMU reported why. */
+void tree_eager_begin(void);
+bool tree_eager_end(void);
+#endif
 
 /* lazy.c */
 extern const SubjectLazy tree_lazy;
 /* The fault thread asks for the page at @offset. 0, or an error. */
 int tree_source_request(RAMBlock *block, uint64_t offset);
+/* One page at @host is there; @by_fault: of the fault thread's doing. */
+void tree_page_placed(RAMBlock *block, void *host, bool by_fault);
 
 /* subject.c */
 SubjectStatus tree_load_file(SubjectLoad *load, GError **error);

@@ -12,6 +12,7 @@
     oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
     nfc             'ninja nfc' on the tree, edited in several ways, against a copy of it
+    fast-load       a tree that loads lazily from the file: its corpus, its fault thread
     options         QEMU_BUILD, and QEMU_BASE as a git revision: used, and not written into
 
 --build is a folder of our own below the project's build folder: the tree is
@@ -29,6 +30,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import fast_load
 
 SKIPPED = 77
 # Executions of a seed, about 20 s of an idle core: what is new by chance is for `ninja fuzz`.
@@ -233,6 +236,25 @@ def step_nfc(check):
                      check.build, "--ram", tree / "migration" / "ram.c").returncode
 
 
+def step_fast_load(check):
+    tree = check.tree()
+    user, build = check.work / "fast-load" / "qemu", check.work / "fast-load" / "build"
+    shutil.rmtree(user, ignore_errors=True)
+    shutil.copytree(tree, user, symlinks=True)
+    fast_load.edit(user)
+    result = check.run(check.cmake, "--preset", "dev", "-S", check.source, "-B", build,
+                       f"-DQEMU_SRC={user}", cwd=check.source, stdout=subprocess.PIPE, text=True)
+    print(result.stdout)
+    if result.returncode or not re.search("fault thread loads from the file +yes", result.stdout):
+        return 1
+    programs = [build / "bin" / name for name in ("qemu-tree-lazy-replay", "bench-tree-faults")]
+    if check.run("ninja", "-C", build, *(f"bin/{path.name}" for path in programs)).returncode:
+        return 1
+    runs = [[programs[0], "--repeat", "2", check.source / "corpus" / "fuzz-lazy"]]
+    runs += [[programs[1], "--seconds", "2", "--threads", threads] for threads in (1, 4)]
+    return max(check.run(*run).returncode != 0 for run in runs)
+
+
 MESSAGE = "pages, region has bad alignment"
 OTHER_MESSAGE = "pages, region is not aligned"
 
@@ -327,7 +349,7 @@ def step_options(check):
 
 STEPS = {"build": step_build, "unit": step_unit, "replay": step_replay, "fuzz": step_fuzz,
          "faults": step_faults, "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild,
-         "nfc": step_nfc, "options": step_options}
+         "nfc": step_nfc, "fast-load": step_fast_load, "options": step_options}
 
 
 def main():

@@ -7,6 +7,12 @@
  *
  * The source is the other side of a migration: it sends a page once, when it
  * is asked for or in its turn, and places it through QEMU's own functions.
+ *
+ * A tree that loads lazily from the file by itself does so: its header stage, its
+ * fault thread, its eager thread. The eager load comes first here, too: what
+ * that refuses is refused. With injected faults of the file, and with multifd
+ * (which fast snapshot load excludes), pages come from the source all the same: a
+ * fault thread that cannot read a page ends, and who touches it sleeps for ever.
  */
 #include "qemu/osdep.h"
 
@@ -21,11 +27,15 @@
 #include "exec/memory.h"
 #endif
 #include "exec/target_page.h"
+#include "qapi/error.h"
 #include "qemu/bitmap.h"
 #include "qemu/cutils.h"
+#include "qemu/error-report.h"
 #include "qemu/rcu.h"
 #include "qemu/thread.h"
 #include "qemu/userfaultfd.h"
+
+#include "qemu-file.h"
 
 #include "subject/lazy.h"
 #include "subject/qemu-tree/adapter.h"
@@ -53,6 +63,7 @@ typedef struct Running {
     bool failed;     /* a page could not be placed; atomic */
     bool has_thread;
     QemuThread thread;
+    QEMUFile *file; /* pages come from it; NULL: from the source */
 } Running;
 
 /* The source is called by QEMU's own code, without an argument of ours. */
@@ -66,6 +77,30 @@ static LazyBlock *find_block(Running *running, RAMBlock *block)
         }
     }
     return NULL;
+}
+
+static void told_placed(Running *running, LazyBlock *block, uint64_t page, SubjectInstaller by,
+                        bool zero)
+{
+    qatomic_set(&block->installers[page], by);
+    running->load->placed(running->load->opaque, zero ? SUBJECT_ZEROPAGE : SUBJECT_COPY,
+                          block->block->host + page * HOST_PAGE, HOST_PAGE);
+}
+
+/* The source tells of its own pages, and knows whose doing they are. */
+void tree_page_placed(RAMBlock *block, void *host, bool by_fault)
+{
+    LazyBlock *lazy = source->file ? find_block(source, block) : NULL;
+
+    if (!lazy) {
+        return;
+    }
+    if (by_fault) {
+        qatomic_inc(&source->faults);
+    }
+    told_placed(source, lazy, ((uint8_t *)host - block->host) / HOST_PAGE,
+                by_fault ? SUBJECT_PAGE_BY_FAULT_THREAD : SUBJECT_PAGE_BY_EAGER_THREAD,
+                buffer_is_zero(host, HOST_PAGE));
 }
 
 static int send_page(Running *running, LazyBlock *block, uint64_t page, SubjectInstaller by)
@@ -82,9 +117,7 @@ static int send_page(Running *running, LazyBlock *block, uint64_t page, SubjectI
     }
     status = tree_fault_place(block->block, host, zero ? NULL : from);
     if (status == 0) {
-        qatomic_set(&block->installers[page], by);
-        running->load->placed(running->load->opaque, zero ? SUBJECT_ZEROPAGE : SUBJECT_COPY, host,
-                              HOST_PAGE);
+        told_placed(running, block, page, by, zero);
     } else {
         qatomic_set(&running->failed, true);
     }
@@ -196,7 +229,9 @@ static void set_up_block(Running *running, unsigned index, SubjectLoad *eager)
     lazy->block = tree_platform_block(index);
     lazy->block->used_length = result->used_length;
     lazy->block->page_size = HOST_PAGE;
-    lazy->block->receivedmap = bitmap_new(lazy->block->max_length / qemu_target_page_size());
+    if (!lazy->block->receivedmap) {
+        lazy->block->receivedmap = bitmap_new(lazy->block->max_length / qemu_target_page_size());
+    }
     if (running->load->shared[index]) {
         lazy->block->flags |= RAM_SHARED;
     }
@@ -217,11 +252,87 @@ static void free_running(SubjectLazyLoad *load)
     load->running = NULL;
 }
 
+#if TREE_LOADS_LAZILY
+static bool pages_come_from_file(const SubjectLoad *load)
+{
+    return !load->axes.multifd_channels && !load->cost.fail_read && !load->cost.cut_read;
+}
+
+/* The header stage, as of a load with mapped-ram and postcopy-ram. */
+static bool load_headers(Running *running, SubjectCost cost)
+{
+    SubjectLoad *load = &running->load->load;
+    QEMUFile *file;
+    Error *err = NULL;
+    bool complete;
+    int status;
+
+    load->cost = cost;
+    file = tree_channel_open(load, 0);
+    tree_fault_announce();
+    status = tree_savevm_load(load, file, &err, &complete);
+    qemu_fclose(file);
+    /* Pages are read from a file that is not at its end, which QEMU takes for an error. */
+    load->cost.ended = false;
+    running->file = tree_channel_open(load, 0);
+    if (err) {
+        error_report_err(err);
+    }
+    return status >= 0 || complete;
+}
+#endif
+
+static void give_rest(Running *running)
+{
+#if TREE_LOADS_LAZILY
+    if (running->file) {
+        running->has_thread = true;
+        tree_eager_begin();
+        return;
+    }
+#endif
+    if (running->load->eager_thread) {
+        running->has_thread = true;
+        qemu_thread_create(&running->thread, "source", send_all_thread, running,
+                           QEMU_THREAD_JOINABLE);
+    } else {
+        send_all(running);
+    }
+}
+
+static bool wait_for_rest(Running *running)
+{
+#if TREE_LOADS_LAZILY
+    if (running->file) {
+        return tree_eager_end();
+    }
+#endif
+    if (running->has_thread) {
+        qemu_thread_join(&running->thread);
+    }
+    return true;
+}
+
+static void clean_up(Running *running)
+{
+    tree_platform_end();
+#if TREE_LOADS_LAZILY
+    if (running->file) {
+        tree_savevm_cleanup();
+        qemu_fclose(running->file);
+    }
+#endif
+}
+
 static SubjectStatus start(SubjectLazyLoad *load, GError **error)
 {
     SubjectLoad eager;
     Running *running;
     SubjectStatus status;
+    bool ready = true;
+#if TREE_LOADS_LAZILY
+    const SubjectCost cost = load->load.cost;
+#endif
 
     if (!fits(load->load.guest)) {
         return SUBJECT_UNSUPPORTED;
@@ -234,21 +345,22 @@ static SubjectStatus start(SubjectLazyLoad *load, GError **error)
     running = load->running = g_new0(Running, 1);
     running->load = load;
     qemu_mutex_init(&running->lock);
+#if TREE_LOADS_LAZILY
+    ready = !pages_come_from_file(&load->load) || load_headers(running, cost);
+#endif
     for (unsigned i = 0; i < load->load.guest->n_blocks; i++) {
         set_up_block(running, i, &eager);
     }
     source = running;
-    if (!tree_fault_begin()) {
-        tree_platform_end();
+    if (!ready || !tree_fault_begin(running->file)) {
+        clean_up(running);
         free_running(load);
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
                     "the fault thread's set-up failed: %s", tree_report_text());
         return SUBJECT_REFUSED;
     }
     if (load->eager_thread) {
-        running->has_thread = true;
-        qemu_thread_create(&running->thread, "source", send_all_thread, running,
-                           QEMU_THREAD_JOINABLE);
+        give_rest(running);
     }
     return SUBJECT_ACCEPTED;
 }
@@ -259,14 +371,13 @@ static SubjectStatus end(SubjectLazyLoad *load, GError **error)
     unsigned requests;
     bool ended;
 
-    if (running->has_thread) {
-        qemu_thread_join(&running->thread);
-    } else {
-        send_all(running);
+    if (!running->has_thread) {
+        give_rest(running);
     }
+    ended = wait_for_rest(running);
     requests = tree_fault_requests();
-    ended = tree_fault_end();
-    tree_platform_end();
+    ended = tree_fault_end() && ended;
+    clean_up(running);
     if (running->failed || !ended || requests) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
                     "%u requests were not answered; QEMU says: %s", requests, tree_report_text());
@@ -292,6 +403,10 @@ static SubjectInstaller installer(const SubjectLazyLoad *load, unsigned block, u
 const SubjectLazy tree_lazy = {
     /* postcopy_ram_incoming_init() discards all RAM; the balloon is inhibited: no discards. */
     .drops_ram = true,
+#if TREE_LOADS_LAZILY
+    /* The eager load's file, and that of the header stage. */
+    .more_buffers = 2,
+#endif
     .session_new = session_new,
     .session_free = session_free,
     .start = start,

@@ -96,6 +96,14 @@ void migrate_set_error(MigrationState *state, const Error *error)
     }
 }
 
+/* The same in newer trees, which take the error. */
+void migrate_error_propagate(MigrationState *state, Error *error);
+void migrate_error_propagate(MigrationState *state, Error *error)
+{
+    migrate_set_error(state, error);
+    error_free(error);
+}
+
 bool migrate_has_error(MigrationState *state)
 {
     return qatomic_read(&state->error);
@@ -291,6 +299,9 @@ void tree_platform_end(void)
     for (unsigned i = 0; i < n_blocks; i++) {
         g_clear_pointer(&blocks[i].file_bmap, g_free);
         g_clear_pointer(&blocks[i].receivedmap, g_free);
+#if TREE_LOADS_LAZILY
+        g_clear_pointer(&blocks[i].pending_bmap, g_free);
+#endif
     }
     QLIST_INIT(&ram_list.blocks);
     ram_list.mru_block = NULL;

@@ -196,6 +196,15 @@ SHIM int64_t qemu_clock_get_ns(int type)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+/* At the end of a lazy load QEMU schedules its cleanup; the adapter does that itself. */
+SHIM_NOTHING(migration_bh_schedule)
+
+SHIM void migrate_set_state(int *state, int from, int to);
+SHIM void migrate_set_state(int *state, int from, int to)
+{
+    __sync_bool_compare_and_swap(state, from, to);
+}
+
 /* Globals of other parts of QEMU whose value at start is what we want. */
 SHIM long mlock_state, enable_mlock, enable_cpu_pm, xen_allowed, kvm_allowed, tcg_allowed,
     qtest_allowed;

@@ -2,9 +2,15 @@
 /*
  * The tree's migration/postcopy-ram.c, whole: its own fault thread, with its
  * own set-up and cleanup. What it asks the source for comes to
- * tree_source_request(), in place of a message over the return path.
+ * tree_source_request(), in place of a message over the return path. Where the
+ * tree reads pages from the file by itself, its eager thread is here as well.
  */
+/* Called for each page that was placed: word of it goes to the property, too. */
+#define ramblock_recv_bitmap_set_range tree_received
+
 #include PAGEWISE_UNIT
+
+#undef ramblock_recv_bitmap_set_range
 
 #include "migration/misc.h"
 #include "qemu/error-report.h"
@@ -57,16 +63,27 @@ static int call_setup(MigrationIncomingState *mis, Error **errp)
 #endif
 }
 
-bool tree_fault_begin(void)
+void ramblock_recv_bitmap_set_range(RAMBlock *block, void *host, size_t n);
+
+void tree_received(RAMBlock *block, void *host, size_t n)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    ramblock_recv_bitmap_set_range(block, host, n);
+    tree_page_placed(block, host, qemu_thread_is_self(&mis->fault_thread));
+}
+
+bool tree_fault_begin(QEMUFile *file)
 {
     MigrationIncomingState *mis = migration_incoming_get_current();
     MigrationState *migration = migrate_get_current();
     Error *error = NULL;
 
-    /* Pages come from a source: with mapped-ram newer trees read them from the file. */
-    migration->capabilities[MIGRATION_CAPABILITY_MAPPED_RAM] = false;
+    /* With mapped-ram newer trees read pages from the file. */
+    migration->capabilities[MIGRATION_CAPABILITY_MAPPED_RAM] = file != NULL;
     migration->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] = true;
-    mis->to_src_file = return_path;
+    mis->from_src_file = file;
+    mis->to_src_file = file ? NULL : return_path;
     mis->fault_thread_quit = false;
     mis->page_requested_count = 0;
     postcopy_state_set(POSTCOPY_INCOMING_LISTENING);
@@ -89,6 +106,34 @@ bool tree_fault_end(void)
     postcopy_state_set(POSTCOPY_INCOMING_NONE);
     return ended;
 }
+
+#if TREE_LOADS_LAZILY
+void tree_fault_announce(void)
+{
+    migrate_get_current()->capabilities[MIGRATION_CAPABILITY_POSTCOPY_RAM] = true;
+}
+
+void tree_eager_begin(void)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    /* As qemu_loadvm_run_fast_snapshot_load(), but for the CPUs. */
+    postcopy_state_set(POSTCOPY_INCOMING_RUNNING);
+    mis->state = MIGRATION_STATUS_POSTCOPY_ACTIVE;
+    postcopy_ram_eager_load_setup(mis);
+}
+
+bool tree_eager_end(void)
+{
+    MigrationIncomingState *mis = migration_incoming_get_current();
+
+    /* As postcopy_incoming_cleanup(). */
+    qemu_thread_join(&mis->eager_load_thread);
+    mis->have_eager_load_thread = false;
+    mis->from_src_file = NULL;
+    return mis->state == MIGRATION_STATUS_COMPLETED;
+}
+#endif
 
 /* What was asked for and has not come; at the end there is none. */
 unsigned tree_fault_requests(void)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Puts a lazy load from the file into a copy of a QEMU tree that has none, for tests.
+
+    edit(TREE)
+
+What it puts there is ours, and simple; of QEMU's own fast snapshot load (after
+11.1) it has the names and the shape: pending_bmap, a fault thread that reads the
+page itself, an eager thread for the rest. So the adapter's entry point for such
+trees can be tried before a release has one. Each edit fails loudly where the tree
+is not as it expects.
+"""
+
+import re
+
+SET_UP = """
+    if (migrate_mapped_ram() && migrate_postcopy_ram()) {
+        RAMBlock *rb;
+
+        RAMBLOCK_FOREACH_NOT_IGNORED(rb) {
+            unsigned long pages = rb->max_length >> TARGET_PAGE_BITS;
+
+            rb->file_bmap = bitmap_new(pages);
+            rb->pending_bmap = bitmap_new(pages);
+            bitmap_set(rb->pending_bmap, 0, pages);
+        }
+    }
+"""
+
+CLEAN_UP = """
+        g_clear_pointer(&rb->pending_bmap, g_free);
+        g_clear_pointer(&rb->file_bmap, g_free);
+"""
+
+KEEP_BITMAP = """
+    if (migrate_postcopy_ram()) {
+        bitmap_copy(block->file_bmap, bitmap,
+                    MIN(num_pages, (long)(block->max_length >> TARGET_PAGE_BITS)));
+        qemu_set_offset(f, block->pages_offset + length, SEEK_SET);
+        return;
+    }
+"""
+
+LOAD = """
+static bool postcopy_mapped_ram_load_page(MigrationIncomingState *mis, RAMBlock *rb,
+                                          ram_addr_t offset, uint64_t address, int channel,
+                                          Error **errp)
+{
+    size_t size = qemu_target_page_size();
+    void *buffer = mis->postcopy_tmp_pages[channel].tmp_huge_page;
+    long page = offset / size;
+
+    if (!bitmap_test_and_clear_atomic(rb->pending_bmap, page, 1)) {
+        return true;
+    }
+    if (!test_bit(page, rb->file_bmap)) {
+        if (postcopy_place_page_zero(mis, (void *)(uintptr_t)address, rb) == 0) {
+            return true;
+        }
+    } else if (qemu_get_buffer_at(mis->from_src_file, buffer, size,
+                                  rb->pages_offset + offset) == size &&
+               postcopy_place_page(mis, (void *)(uintptr_t)address, buffer, rb) == 0) {
+        return true;
+    }
+    error_setg(errp, "page %ld of block %s cannot be loaded", page, rb->idstr);
+    return false;
+}
+
+static int load_on_fault(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_t offset,
+                         uint64_t address)
+{
+    Error *error = NULL;
+
+    if (!postcopy_mapped_ram_load_page(mis, rb, offset, address & -qemu_target_page_size(),
+                                       RAM_CHANNEL_POSTCOPY, &error)) {
+        error_report_err(error);
+    }
+    return 0;
+}
+
+static int load_block(RAMBlock *rb, void *opaque)
+{
+    MigrationIncomingState *mis = opaque;
+    Error *error = NULL;
+
+    for (ram_addr_t at = 0; at < rb->used_length; at += qemu_target_page_size()) {
+        if (!postcopy_mapped_ram_load_page(mis, rb, at, (uintptr_t)rb->host + at,
+                                           RAM_CHANNEL_PRECOPY, &error)) {
+            error_report_err(error);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void *load_all(void *opaque)
+{
+    MigrationIncomingState *mis = opaque;
+    bool failed;
+
+    rcu_register_thread();
+    qemu_sem_post(&mis->thread_sync_sem);
+    failed = foreach_not_ignored_block(load_block, mis);
+    migrate_set_state(&mis->state, MIGRATION_STATUS_POSTCOPY_ACTIVE,
+                      failed ? MIGRATION_STATUS_FAILED : MIGRATION_STATUS_COMPLETED);
+    rcu_unregister_thread();
+    return NULL;
+}
+
+void postcopy_ram_eager_load_setup(MigrationIncomingState *mis)
+{
+    postcopy_thread_create(mis, &mis->eager_load_thread, "load-all", load_all,
+                           QEMU_THREAD_JOINABLE);
+    mis->have_eager_load_thread = true;
+}
+
+"""
+
+# File: (pattern, what takes its place), each once.
+EDITS = {
+    "include/exec/ramblock.h": [
+        (r"    unsigned long \*file_bmap;\n", r"\g<0>    unsigned long *pending_bmap;\n")],
+    "migration/migration.h": [
+        (r"    bool +have_fault_thread;\n",
+         r"\g<0>    bool have_eager_load_thread;\n    QemuThread eager_load_thread;\n")],
+    "migration/postcopy-ram.h": [
+        (r"\n#endif\s*$",
+         "\nvoid postcopy_ram_eager_load_setup(MigrationIncomingState *mis);\n\\g<0>")],
+    "migration/ram.c": [
+        (r"    ramblock_recv_map_init\(\);\n", r"\g<0>" + SET_UP),
+        (r"        g_free\(rb->receivedmap\);\n", CLEAN_UP + r"\g<0>"),
+        (r"\n    if \(!read_ramblock_mapped_ram\(", KEEP_BITMAP + r"\g<0>")],
+    "migration/postcopy-ram.c": [
+        (r"static void \*postcopy_ram_fault_thread\(void \*opaque\)\n\{", LOAD + r"\g<0>"),
+        (r"if \(!mis->to_src_file\)", "if (!migrate_mapped_ram() && !mis->to_src_file)"),
+        (r"if \(migrate_postcopy_preempt\(\)\) \{(?=\s*/\* If preemption)",
+         "if (migrate_postcopy_preempt() || migrate_mapped_ram()) {"),
+        (r"ret = postcopy_request_page\(", "ret = (migrate_mapped_ram() ? load_on_fault "
+                                           ": postcopy_request_page)(")],
+}
+
+
+def edit(tree):
+    for name, edits in EDITS.items():
+        path = tree / name
+        text = path.read_text()
+        for pattern, replacement in edits:
+            text, count = re.subn(pattern, replacement, text)
+            if count != 1:
+                raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
+        path.write_text(text)

@@ -47,6 +47,11 @@
 #define QUIET_MS 25
 /* If they never are, children are forked all the same. */
 #define MAX_QUIET_PERIODS 40
+/* Descriptors of so many threads' states, out of the way of QEMU's own. */
+#define MAX_THREADS 16
+#define FIRST_THREAD_FD 210
+#define NAP_US 100
+#define MAX_NAPS 10000
 
 typedef int PpollFunction(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
                           const sigset_t *mask);
@@ -66,6 +71,8 @@ static struct {
     bool is_child;
     unsigned n_files;
     int files[MAX_FILES]; /* descriptors by which QEMU reads the file to load */
+    unsigned n_threads;
+    int threads[MAX_THREADS]; /* /proc/self/task/TID/stat of the others */
 } server;
 
 /* This thread has woken another, which may want the mutex that it still holds. */
@@ -204,18 +211,23 @@ static void set_scheduling(void)
     }
 }
 
+static int open_thread(const char *thread, const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/task/%.16s/%.16s", thread, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* How often one thread of QEMU has left the processor. */
 static unsigned long count_switches(const char *thread)
 {
     static const char key[] = "ctxt_switches:";
     unsigned long sum = 0;
-    char path[64];
     char text[4096];
     ssize_t n;
-    int fd;
+    int fd = open_thread(thread, "status");
 
-    snprintf(path, sizeof(path), "/proc/self/task/%.16s/status", thread);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return 0;
     }
@@ -229,16 +241,33 @@ static unsigned long count_switches(const char *thread)
     return sum;
 }
 
-/* The same of all threads but this one. */
+static void keep_state(const char *thread)
+{
+    int fd = server.n_threads < MAX_THREADS ? open_thread(thread, "stat") : -1;
+    int kept = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_THREAD_FD);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (kept >= 0) {
+        server.threads[server.n_threads++] = kept;
+    }
+}
+
+/* The same of all threads but this one, whose states are kept open. */
 static unsigned long count_others_switches(void)
 {
     DIR *dir = opendir("/proc/self/task");
     unsigned long sum = 0;
     struct dirent *entry;
 
+    while (server.n_threads > 0) {
+        close(server.threads[--server.n_threads]);
+    }
     while (dir && (entry = readdir(dir))) {
         if (entry->d_name[0] != '.' && atoi(entry->d_name) != getpid()) {
             sum += count_switches(entry->d_name);
+            keep_state(entry->d_name);
         }
     }
     if (dir) {
@@ -268,6 +297,40 @@ static void wait_until_quiet(void)
     }
 }
 
+static bool sleeps(int thread)
+{
+    char text[512];
+    ssize_t n = pread(thread, text, sizeof(text) - 1, 0);
+    const char *name_end;
+
+    text[n > 0 ? n : 0] = '\0';
+    name_end = strrchr(text, ')');
+    return !name_end || strncmp(name_end, ") S", 3) == 0;
+}
+
+static bool all_sleep(void)
+{
+    for (unsigned i = 0; i < server.n_threads; i++) {
+        if (!sleeps(server.threads[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * A child shares the eventfds: by its first words it wakes the monitor's thread
+ * of the server, which may only come to run when the child has ended.
+ */
+static void wait_until_asleep(void)
+{
+    const struct timespec nap = { .tv_nsec = NAP_US * 1000 };
+
+    for (unsigned i = 0; i < MAX_NAPS && !all_sleep(); i++) {
+        nanosleep(&nap, NULL);
+    }
+}
+
 /* Comes back in each child; the server itself never comes back. */
 static void serve(void)
 {
@@ -286,6 +349,7 @@ static void serve(void)
             lseek(server.files[i], 0, SEEK_SET);
         }
         lseek(FORK_SERVER_LOG_FD, 0, SEEK_SET);
+        wait_until_asleep();
         child = fork();
         if (child < 0) {
             _exit(125);

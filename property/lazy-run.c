@@ -1092,7 +1092,6 @@ LazyRun *lazy_run_new(PropertyContext *context, GError **error)
 
     run->context = context;
     run->lazy = context->subject->lazy;
-    run->file_fd = -1;
     run->waiting_for = "the load has begun";
     sem_init(&run->eager_go, 0, 0);
     pthread_mutex_init(&run->broken_lock, NULL);
@@ -1127,9 +1126,7 @@ void lazy_run_free(LazyRun *run)
     if (run->session) {
         run->lazy->session_free(run->session);
     }
-    if (run->file_fd >= 0) {
-        close(run->file_fd);
-    }
+    kept_file_free(run->file);
     g_clear_error(&run->broken);
     sem_destroy(&run->eager_go);
     pthread_mutex_destroy(&run->broken_lock);
@@ -1144,10 +1141,10 @@ static int real_file(LazyRun *run, const SparseFile *file)
     if (!(run->flags & INPUT_LAZY_MAPPED)) {
         return -1;
     }
-    if (run->file_fd < 0) {
-        run->file_fd = memfd_create("pagewise-snapshot", MFD_CLOEXEC);
+    if (!run->file) {
+        run->file = kept_file_new(NULL);
     }
-    return run->file_fd >= 0 && sparse_file_to_fd(file, run->file_fd, NULL) ? run->file_fd : -1;
+    return run->file ? kept_file_write(run->file, file) : -1;
 }
 
 void lazy_run_reset(LazyRun *run, const Input *input, const LoadCase *c)

@@ -14,6 +14,7 @@
 #define PAGEWISE_PROPERTY_LAZY_RUN_H
 
 #include "property/context.h"
+#include "property/kept-file.h"
 #include "property/schedule.h"
 #include "property/watchdog.h"
 #include "subject/kept-thread.h"
@@ -104,7 +105,7 @@ struct LazyRun {
     const SubjectLazy *lazy;
     void *session; /* NULL: lazy loads cannot be had */
     Watchdog *watchdog;
-    int file_fd; /* the snapshot as a real file; -1: not needed so far */
+    KeptFile *file; /* the snapshot as a real file; NULL: not needed so far */
     GuestThread guests[SCHEDULE_GUEST_THREADS];
     GuestAct *own_act; /* of the schedule's own thread; NULL: none is under way */
     sem_t eager_go;

@@ -11,7 +11,9 @@
 #include "subject/sparse-reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define N_LOADER_THREADS 2
@@ -37,6 +39,10 @@ struct ReferenceLazy {
     SparseReader sparse;
     LoaderThread threads[N_LOADER_THREADS];
     unsigned n_created;
+    int probe_fd; /* a userfaultfd that was asked for its features, and has no memory */
+    UffdMethod probe_method;
+    uint64_t probe_features;
+    bool is_probed; /* by this load */
     SubjectLazyLoad *property;
     SnapshotLoad *load; /* NULL: ended */
     MigrationIncomingState mis;
@@ -296,6 +302,42 @@ static void lazy_nap(const UffdOps *ops, unsigned microseconds)
     uffd_ops_real()->nap(ops, microseconds);
 }
 
+/*
+ * What this kernel can do is asked once a session: to open a descriptor for it,
+ * and to close it again, takes as long as half of a small load.
+ */
+static int lazy_open(const UffdOps *ops, UffdMethod method, int flags)
+{
+    const ReferenceLazy *self = self_of(ops);
+
+    if (!self->is_probed && method == self->probe_method) {
+        int fd = fcntl(self->probe_fd, F_DUPFD_CLOEXEC, 0);
+
+        return fd < 0 ? -errno : fd;
+    }
+    return uffd_ops_real()->open(ops, method, flags);
+}
+
+static int lazy_api(const UffdOps *ops, int uffd, struct uffdio_api *api)
+{
+    ReferenceLazy *self = self_of(ops);
+
+    if (self->is_probed) {
+        return uffd_ops_real()->api(ops, uffd, api);
+    }
+    self->is_probed = true;
+    api->features = self->probe_features;
+    return 0;
+}
+
+/* No child is forked during a load, and each of the two splits mappings or joins them. */
+static int lazy_advise(const UffdOps *ops, void *memory, size_t length, int advice)
+{
+    return advice == MADV_DONTFORK || advice == MADV_DOFORK
+               ? 0
+               : uffd_ops_real()->advise(ops, memory, length, advice);
+}
+
 /* Threads. */
 
 static void *run_thread(void *opaque)
@@ -343,17 +385,30 @@ static void reference_session_free(void *session)
     for (unsigned i = 0; i < N_LOADER_THREADS; i++) {
         kept_thread_free(self->threads[i].thread);
     }
+    if (self->probe_fd >= 0) {
+        close(self->probe_fd);
+    }
     g_free(self);
 }
 
-static bool can_open_uffd(GError **error)
+/* Also tells whether there is userfaultfd at all. */
+static bool probe_kernel(ReferenceLazy *self, GError **error)
 {
+    const UffdOps *ops = uffd_ops_real();
+    struct uffdio_api api = { .api = UFFD_API };
     Uffd uffd;
 
-    if (!uffd_open(uffd_ops_real(), 0, 0, &uffd, error)) {
+    if (!uffd_open(ops, 0, 0, &uffd, error)) {
         return false;
     }
     close(uffd.fd);
+    self->probe_method = uffd.method;
+    self->probe_fd = ops->open(ops, uffd.method, O_CLOEXEC | O_NONBLOCK);
+    if (self->probe_fd < 0 || ops->api(ops, self->probe_fd, &api) < 0) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "userfaultfd worked only once");
+        return false;
+    }
+    self->probe_features = api.features;
     return true;
 }
 
@@ -361,11 +416,11 @@ static void *reference_session_new(GError **error)
 {
     ReferenceLazy *self;
 
-    if (!can_open_uffd(error)) {
-        return NULL;
-    }
     self = g_new0(ReferenceLazy, 1);
     self->ops = *uffd_ops_real();
+    self->ops.open = lazy_open;
+    self->ops.api = lazy_api;
+    self->ops.advise = lazy_advise;
     self->ops.copy = lazy_copy;
     self->ops.zeropage = lazy_zeropage;
     self->ops.poison = lazy_poison;
@@ -374,6 +429,11 @@ static void *reference_session_new(GError **error)
     self->ops.nap = lazy_nap;
     self->ops.create_thread = lazy_create_thread;
     self->ops.join_thread = lazy_join_thread;
+    self->probe_fd = -1;
+    if (!probe_kernel(self, error)) {
+        reference_session_free(self);
+        return NULL;
+    }
     for (unsigned i = 0; i < N_LOADER_THREADS; i++) {
         LoaderThread *thread = &self->threads[i];
 
@@ -399,6 +459,7 @@ static void set_up(ReferenceLazy *self, SubjectLazyLoad *load)
 {
     self->property = load;
     self->n_created = 0;
+    self->is_probed = false;
     sparse_reader_init(&self->sparse, load->load.file, &load->load.cost);
     self->reader = (FileReader){ .pread = lazy_pread, .size = self->sparse.reader.size };
     reference_set_up(&load->load, &self->reader, self->blocks, &self->mis);

@@ -7,5 +7,6 @@ target_compile_definitions(test-corpora PRIVATE
   PAGEWISE_CORPUS_DIR="${PROJECT_SOURCE_DIR}/corpus")
 pagewise_unit_test(test-input DEPENDS property)
 pagewise_unit_test(test-guest-ram DEPENDS property)
+pagewise_unit_test(test-kept-file DEPENDS property)
 pagewise_unit_test(test-alloc-meter DEPENDS alloc-meter)
 pagewise_unit_test(test-mutator DEPENDS fuzz-support)

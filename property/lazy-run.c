@@ -710,6 +710,15 @@ static void check_whole_page(LazyRun *run, const GuestAct *act)
     }
 }
 
+/* Poison failed, and all of the block with it: also what was touched a moment ago. */
+static bool is_shut_off(const LazyRun *run, const GuestAct *act)
+{
+    uint8_t unused;
+
+    return lazy_run_may_shut_off(run) &&
+           guest_access(act->block->host + act->page * LAZY_PAGE, false, &unused) != 0;
+}
+
 /* Nobody is held: the fault is served while we sleep. */
 static void act_at_once(LazyRun *run, GuestAct *guest_act)
 {
@@ -735,7 +744,7 @@ static void act_at_once(LazyRun *run, GuestAct *guest_act)
         check_fault(run, guest_act, placed, faults);
     }
     if (guest_act->action == STEP_READ && guest_act->signal == 0 && !guest_act->contested &&
-        !is_broken(run)) {
+        !is_broken(run) && !is_shut_off(run, guest_act)) {
         check_whole_page(run, guest_act);
     }
 }

@@ -31,6 +31,7 @@ static bool put(Source *self, unsigned channel, const void *bytes, size_t length
         ssize_t n = send(self->fds[channel], from, length, MSG_NOSIGNAL);
 
         if (n <= 0) {
+            self->hung_up = true;
             return false;
         }
         self->written[channel] += (uint64_t)n;
@@ -314,11 +315,34 @@ static void serve(Source *self)
     }
 }
 
+/*
+ * What the destination said last, before it hung up in the middle of what we
+ * wrote: SHUT is among it, where the load has failed.
+ */
+static void hear_out(Source *self)
+{
+    uint64_t type, length;
+    uint8_t byte;
+
+    while (get_be(self, 2, &type) && get_be(self, 2, &length)) {
+        if (type == 1) {
+            get_shut(self);
+            return;
+        }
+        while (length > 0 && get(self, &byte, 1)) {
+            length--;
+        }
+    }
+}
+
 static void *run(void *opaque)
 {
     Source *self = opaque;
 
     serve(self);
+    if (self->hung_up) {
+        hear_out(self);
+    }
     for (unsigned i = 0; i < RAM_CHANNEL_MAX; i++) {
         if (self->fds[i] >= 0) {
             shutdown(self->fds[i], SHUT_RDWR);
@@ -339,6 +363,7 @@ void source_connect(Source *source, int fds[RAM_CHANNEL_MAX])
         fds[i] = pair[1];
         source->written[i] = 0;
         source->read = 0;
+        source->hung_up = false;
         source->last_block[i] = -1;
     }
     source->request_block = -1;

@@ -46,6 +46,7 @@ typedef struct Source {
     bool recovering; /* this pair begins with a recovery */
     pthread_t thread;
     bool have_thread;
+    bool hung_up;  /* the destination did, while we wrote */
     bool wrong;    /* the destination did what it must not */
     bool ended;    /* all was sent, and SHUT came */
     uint32_t shut; /* its value */

@@ -13,6 +13,7 @@
 
 #include "property/alloc-meter.h"
 #include "property/context.h"
+#include "property/guest-access.h"
 #include "subject/setup.h"
 
 #include <errno.h>
@@ -44,6 +45,7 @@ struct SetupRun {
     bool touches; /* running() does */
     bool said_no; /* that there is no userfaultfd here */
     bool ran;     /* running() was called */
+    bool no_page; /* RAM of huge pages gave a signal instead of a page */
 };
 
 SetupRun *setup_run_new(void)
@@ -86,6 +88,7 @@ static bool make_ram(SetupMemory *memory, InputMemory kind, GError **error)
     if (kind == INPUT_MEMORY_HUGETLB) {
         memory->length = HUGE_PAGE;
         flags |= MAP_HUGETLB | 21 << MAP_HUGE_SHIFT;
+        guest_access_init();
     } else if (kind == INPUT_MEMORY_MEMFD) {
         flags = MAP_SHARED;
         fd = memfd_create("guest-ram", MFD_CLOEXEC);
@@ -131,10 +134,32 @@ static bool give_ram(SetupRun *run, unsigned block, GError **error)
     return true;
 }
 
+/*
+ * False: a signal. Huge pages may be gone, though mmap() reserved them, once
+ * somebody makes their pool smaller.
+ */
+static bool touch(SetupRun *run, unsigned block, uint64_t at, bool write)
+{
+    uint8_t *byte = run->setup.load.blocks[block].host + at;
+    uint8_t value = DIRTY_BYTE;
+
+    if (run->c.memories[block] != INPUT_MEMORY_HUGETLB) {
+        value = write ? (*(volatile uint8_t *)byte = value) : *(volatile uint8_t *)byte;
+        return true;
+    }
+    if (guest_access(byte, write, &value) != 0) {
+        run->no_page = true;
+        return false;
+    }
+    return true;
+}
+
 static void fill_ram(SetupRun *run)
 {
     for (unsigned i = 0; run->c.flags & INPUT_DIRTY_RAM && i < run->guest.n_blocks; i++) {
-        memset(run->setup.load.blocks[i].host, DIRTY_BYTE, run->guest.blocks[i].used_length);
+        if (touch(run, i, 0, true)) {
+            memset(run->setup.load.blocks[i].host, DIRTY_BYTE, run->guest.blocks[i].used_length);
+        }
     }
 }
 
@@ -193,10 +218,8 @@ static void touch_ram(SubjectSetup *setup)
     SetupRun *run = setup->opaque;
 
     for (unsigned i = 0; run->touches && i < run->guest.n_blocks; i++) {
-        const volatile uint8_t *host = setup->load.blocks[i].host;
-
-        (void)host[0];
-        (void)host[run->guest.blocks[i].used_length - 1];
+        touch(run, i, 0, false);
+        touch(run, i, run->guest.blocks[i].used_length - 1, false);
     }
     run->ran = true;
 }
@@ -239,6 +262,7 @@ static SubjectStatus run_once(PropertyContext *context, SetupRun *run, bool with
         memcpy(run->meter.failures, run->c.failures, sizeof(run->meter.failures));
     }
     run->ran = false;
+    run->no_page = false;
     run->touches = !with_failures;
     run->setup.n_kept = 0;
     run->setup.stale = NULL;
@@ -378,6 +402,21 @@ static bool is_unavailable(PropertyContext *context, SetupRun *run, const GError
     return true;
 }
 
+/* A signal is right where there is no huge page to be had; then the input says nothing. */
+static bool check_pool(PropertyContext *context, SetupRun *run, GError **error)
+{
+    SetupMemory another;
+
+    if (make_ram(&another, INPUT_MEMORY_HUGETLB, NULL)) {
+        munmap(another.ram, another.length);
+        return property_broken(context, PROPERTY_SETUP_UNDO, error,
+                               "a page of huge pages gave a signal, and there are some left");
+    }
+    context->stats.unsupported++;
+    drop_ram(run);
+    return true;
+}
+
 /* The second set-up of the process, with nothing that fails. */
 static bool check_second(PropertyContext *context, SetupRun *run, GError **error)
 {
@@ -386,6 +425,9 @@ static bool check_second(PropertyContext *context, SetupRun *run, GError **error
 
     if (is_unavailable(context, run, refusal)) {
         return check_given_back(context, run, refusal, error);
+    }
+    if (run->no_page) {
+        return check_pool(context, run, error);
     }
     if (status != SUBJECT_ACCEPTED || !run->ran) {
         return property_broken(context, PROPERTY_SETUP_UNDO, error,

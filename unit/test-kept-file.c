@@ -10,31 +10,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* All that is data in @one is the same in @other. */
+static void assert_has_data_of(const SparseFile *other, const SparseFile *one)
+{
+    g_autofree uint8_t *bytes = NULL;
+    SparseExtent extent = { 0 };
+
+    for (uint64_t at = 0; sparse_file_next_data(one, at, &extent);
+         at = extent.offset + extent.length) {
+        bytes = g_realloc(bytes, extent.length);
+        sparse_file_read(one, extent.offset, bytes, extent.length);
+        assert_int_equal(sparse_file_compare(other, extent.offset, bytes, extent.length),
+                         extent.length);
+    }
+}
+
 static void assert_is(int fd, const SparseFile *content)
 {
     g_autoptr(SparseFile) found = sparse_file_new();
     g_autoptr(GError) error = NULL;
-    uint64_t size = sparse_file_size(content);
-    g_autofree uint8_t *bytes = NULL;
-    SparseExtent extent = { 0 };
 
     assert_true(fd >= 0);
     assert_true(sparse_file_from_fd(found, fd, UINT64_C(1) << 30, &error));
-    assert_int_equal(sparse_file_size(found), size);
-    for (uint64_t at = 0; sparse_file_next_data(found, at, &extent);
-         at = extent.offset + extent.length) {
-        bytes = g_realloc(bytes, extent.length);
-        sparse_file_read(found, extent.offset, bytes, extent.length);
-        assert_int_equal(sparse_file_compare(content, extent.offset, bytes, extent.length),
-                         extent.length);
-    }
-    for (uint64_t at = 0; sparse_file_next_data(content, at, &extent);
-         at = extent.offset + extent.length) {
-        bytes = g_realloc(bytes, extent.length);
-        sparse_file_read(content, extent.offset, bytes, extent.length);
-        assert_int_equal(sparse_file_compare(found, extent.offset, bytes, extent.length),
-                         extent.length);
-    }
+    assert_int_equal(sparse_file_size(found), sparse_file_size(content));
+    assert_has_data_of(content, found);
+    assert_has_data_of(found, content);
 }
 
 /* Few or many pieces, near or far, short or long: what is kept, and what is not. */

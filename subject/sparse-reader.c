@@ -4,15 +4,6 @@
 
 #include <errno.h>
 
-/* A lazy load reads by several threads at once. */
-static bool read_fails(const SubjectCost *cost, uint64_t number)
-{
-    return number > cost->max_reads ||
-           __atomic_load_n(&cost->bytes_read, __ATOMIC_RELAXED) > cost->max_bytes ||
-           number == cost->fail_read ||
-           (cost->fail_for_ever && cost->fail_read && number > cost->fail_read);
-}
-
 static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t length, uint64_t offset)
 {
     SparseReader *self = (SparseReader *)reader;
@@ -25,7 +16,7 @@ static ssize_t sparse_reader_pread(FileReader *reader, void *buffer, size_t leng
 
         g_array_append_val(cost->log, read);
     }
-    if (read_fails(cost, number)) {
+    if (subject_read_fails(cost, number)) {
         return -EIO;
     }
     if (cost->cut_read && number >= cost->cut_read) {

@@ -84,6 +84,18 @@ typedef struct SubjectCost {
     GArray *log;
 } SubjectCost;
 
+/*
+ * Has the read of this number (1 = first) to fail with EIO, as a limit is
+ * passed or as it was asked for? Several threads may read at once.
+ */
+static inline bool subject_read_fails(const SubjectCost *cost, uint64_t number)
+{
+    return number > cost->max_reads ||
+           __atomic_load_n(&cost->bytes_read, __ATOMIC_RELAXED) > cost->max_bytes ||
+           number == cost->fail_read ||
+           (cost->fail_for_ever && cost->fail_read && number > cost->fail_read);
+}
+
 /* Ways of a load that change nothing of its result; a subject may not have them. */
 typedef struct SubjectAxes {
     bool real_file;            /* the kernel reads a real file, rather than bytes in memory */

@@ -34,13 +34,6 @@ typedef struct FileChannel {
     SubjectLoad *load; /* borrowed */
 } FileChannel;
 
-static bool read_fails(const SubjectCost *cost, uint64_t number)
-{
-    return number > cost->max_reads || cost->bytes_read > cost->max_bytes ||
-           number == cost->fail_read ||
-           (cost->fail_for_ever && cost->fail_read && number > cost->fail_read);
-}
-
 bool tree_channel_failed(const SubjectLoad *load)
 {
     const SubjectCost *cost = &load->cost;
@@ -63,7 +56,7 @@ static bool begin_read(SubjectCost *cost, Error **errp)
     if (cost->ended) {
         return true;
     }
-    if (read_fails(cost, __atomic_add_fetch(&cost->reads, 1, __ATOMIC_RELAXED))) {
+    if (subject_read_fails(cost, __atomic_add_fetch(&cost->reads, 1, __ATOMIC_RELAXED))) {
         error_setg_errno(errp, EIO, "Unable to read from file");
         return false;
     }

@@ -8,22 +8,19 @@
  */
 #include "property/guest-access.h"
 #include "property/lazy-run.h"
+#include "property/threads.h"
 
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 /* Descriptors that are looked at: a process that fuzzes has few. */
 #define DESCRIPTORS 64
-/* How long a thread that has ended may be listed: up to a second. */
-#define SETTLE_TRIES 1000
-#define SETTLE_US 1000
 
 /* What a load must leave as it was; cheap enough for every execution. */
 typedef struct Leftovers {
     uint64_t descriptors; /* bit i: i is open */
-    nlink_t threads;
+    unsigned threads;
 } Leftovers;
 
 /* One system call tells which are open. */
@@ -46,30 +43,13 @@ static uint64_t open_descriptors(void)
 
 static Leftovers count_leftovers(void)
 {
-    Leftovers now = { .descriptors = open_descriptors() };
-    struct stat status;
-
-    if (stat("/proc/self/task", &status) == 0) {
-        now.threads = status.st_nlink;
-    }
-    return now;
-}
-
-/* A thread that was joined is listed until the kernel is done with it. */
-static Leftovers count_settled_leftovers(Leftovers before)
-{
-    Leftovers now = count_leftovers();
-
-    for (unsigned i = 0; i < SETTLE_TRIES && now.threads > before.threads; i++) {
-        g_usleep(SETTLE_US);
-        now = count_leftovers();
-    }
-    return now;
+    return (Leftovers){ .descriptors = open_descriptors(), .threads = count_threads() };
 }
 
 static bool check_leftovers(PropertyContext *context, Leftovers before, GError **error)
 {
-    Leftovers now = count_settled_leftovers(before);
+    Leftovers now = { .descriptors = open_descriptors(),
+                      .threads = count_settled_threads(before.threads) };
     uint64_t differ = now.descriptors ^ before.descriptors;
 
     if (differ) {
@@ -81,8 +61,7 @@ static bool check_leftovers(PropertyContext *context, Leftovers before, GError *
     }
     return now.threads <= before.threads ||
            property_broken(context, PROPERTY_CLEAN_REJECT, error,
-                           "%lu threads are left over after the load",
-                           (unsigned long)(now.threads - before.threads));
+                           "%u threads are left over after the load", now.threads - before.threads);
 }
 
 /* Who installed which page. */

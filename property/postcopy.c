@@ -8,6 +8,7 @@
 #include "property/postcopy-run.h"
 
 #include "property/guest-access.h"
+#include "property/threads.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -277,19 +278,16 @@ static NetResources count_resources(void)
 {
     return (NetResources){
         .descriptors = count_entries("/proc/self/fd"),
-        .threads = count_entries("/proc/self/task"),
+        .threads = count_threads(),
     };
 }
 
-/* A thread that was joined may be listed for a moment more. */
 static bool check_resources(PostcopyRun *run, NetResources before)
 {
-    NetResources now = count_resources();
+    NetResources now;
 
-    for (unsigned i = 0; i < 1000 && now.threads > before.threads; i++) {
-        g_usleep(1000);
-        now = count_resources();
-    }
+    count_settled_threads(before.threads);
+    now = count_resources();
     return (now.descriptors <= before.descriptors && now.threads <= before.threads) ||
            postcopy_run_broken(run, PROPERTY_CLEAN_REJECT,
                                "after the load there are %u descriptors and %u threads, %u and %u "

@@ -14,6 +14,7 @@
 #include "property/alloc-meter.h"
 #include "property/context.h"
 #include "property/guest-access.h"
+#include "property/threads.h"
 #include "subject/setup.h"
 
 #include <errno.h>
@@ -466,15 +467,12 @@ static bool check_first(PropertyContext *context, SetupRun *run, GError **error)
     return holds;
 }
 
-/* Threads that were joined may be listed for a moment more. */
 static bool check_process(PropertyContext *context, Resources before, GError **error)
 {
-    Resources now = count_resources();
+    Resources now;
 
-    for (unsigned i = 0; i < 1000 && now.threads != before.threads; i++) {
-        g_usleep(1000);
-        now = count_resources();
-    }
+    count_settled_threads(before.threads);
+    now = count_resources();
     if (memcmp(&now, &before, sizeof(now)) == 0) {
         return true;
     }

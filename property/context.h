@@ -38,6 +38,7 @@ struct PropertyContext {
     SetupRun *setup_run;
     PropertyStats stats;
     PropertyId ram_property;  /* what check_ram() says is broken: eager=model, lazy=eager, ... */
+    unsigned patience_ms;     /* see property_context_set_patience() */
     bool lazy_missing;        /* lazy loads cannot be had here, and that was said */
     LazyRun *lazy;            /* NULL: not needed so far */
     PostcopyRun *postcopy;    /* NULL: not needed so far */

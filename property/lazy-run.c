@@ -103,10 +103,10 @@ static bool wait_until(LazyRun *run, Condition *condition, const GuestThread *gu
             continue;
         }
         if (until == 0) {
-            until = g_get_monotonic_time() + LAZY_PATIENCE_MS * 1000;
+            until = g_get_monotonic_time() + run->context->patience_ms * G_GINT64_CONSTANT(1000);
         } else if (g_get_monotonic_time() > until) {
             return lazy_run_broken(run, PROPERTY_BOUNDED, guest ? guest->act.block : NULL,
-                                   "after %u s still waiting until %s", LAZY_PATIENCE_MS / 1000,
+                                   "after %u ms still waiting until %s", run->context->patience_ms,
                                    what);
         }
         g_usleep(SLEEP_US);

@@ -21,11 +21,10 @@
 
 #include <semaphore.h>
 
-#define LAZY_PAGE 4096         /* host page, bytes */
-#define LAZY_MAX_PAGES 0x8000  /* host pages of one case */
-#define LAZY_MAX_EXPECTED 64   /* pages that the guest may change */
-#define LAZY_PATIENCE_MS 10000 /* for a thread that is to go on */
-#define LAZY_TIME_LIMIT_S 30   /* for an execution */
+#define LAZY_PAGE 4096        /* host page, bytes */
+#define LAZY_MAX_PAGES 0x8000 /* host pages of one case */
+#define LAZY_MAX_EXPECTED 64  /* pages that the guest may change */
+#define LAZY_TIME_LIMIT_S 30  /* for an execution */
 
 /* What a host page has been through. */
 typedef struct LazyPage {

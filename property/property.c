@@ -60,12 +60,15 @@ const Property *property_for_kind(unsigned kind)
     return NULL;
 }
 
+#define PATIENCE_MS 10000
+
 PropertyContext *property_context_new(const Subject *subject)
 {
     PropertyContext *context = g_new0(PropertyContext, 1);
 
     context->subject = subject;
     context->ram_property = PROPERTY_EAGER_MODEL;
+    context->patience_ms = PATIENCE_MS;
     context->ram = guest_ram_new();
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
@@ -73,6 +76,11 @@ PropertyContext *property_context_new(const Subject *subject)
     context->fault_map = fault_map_new();
     context->setup_run = setup_run_new();
     return context;
+}
+
+void property_context_set_patience(PropertyContext *context, unsigned milliseconds)
+{
+    context->patience_ms = milliseconds;
 }
 
 void property_context_free(PropertyContext *context)

@@ -79,6 +79,12 @@ void property_context_set_findings(PropertyContext *context, const Findings *fin
                                    FindingMode mode);
 
 /*
+ * How long property_lazy() waits for a thread of the loader that is to go on,
+ * milliseconds; 10 s unless this was called. Before the first case.
+ */
+void property_context_set_patience(PropertyContext *context, unsigned milliseconds);
+
+/*
  * True: the property holds, or @data is no input of the property's kind. False:
  * @error is set; a PROPERTY_ERROR, or what kept the case from being made (no
  * memory for guest RAM).

@@ -398,6 +398,10 @@ static int body_is_noticed(void *opaque)
     subject.name = broken->name;
     subject.lazy = &lazy;
     context = property_context_new(&subject);
+    if (broken->property == PROPERTY_BOUNDED) {
+        /* What it waits for never comes. */
+        property_context_set_patience(context, 500);
+    }
     make_schedule(&input, broken->lazy_flags, broken->steps, count_steps(broken->steps));
     if (property_lazy(context, input.data, input.size, &error)) {
         g_error("a loader that %s went unnoticed", broken->name);

@@ -179,18 +179,13 @@ static bool check_installers(LazyRun *run, bool all_loaded)
 
 /* Guest RAM. */
 
-/*
- * Can nobody touch the page? A signal costs as much as a small load: of a run of
- * pages that the kernel said it poisoned, the first one is tried.
- */
-static bool is_lost(const LazyBlock *block, uint64_t page, bool lost_before)
+/* Of a run of pages that the kernel said it poisoned, the first one is tried. */
+static bool is_lost(const LazyBlock *block, uint64_t page)
 {
     const LazyPage *state = &block->pages[page];
-    bool poisoned = state->poisons > 0 && state->copies == 0 && state->discards == 0;
-    uint8_t unused;
 
-    return (poisoned && lost_before) ||
-           guest_access(block->host + page * LAZY_PAGE, false, &unused) != 0;
+    return (state->poisons > 0 && state->copies == 0 && state->discards == 0) ||
+           guest_access_span(block->host + page * LAZY_PAGE, 1, LAZY_PAGE) == 0;
 }
 
 static bool check_was_not_had(LazyRun *run, const LazyBlock *block, uint64_t page)
@@ -202,20 +197,20 @@ static bool check_was_not_had(LazyRun *run, const LazyBlock *block, uint64_t pag
                            page);
 }
 
-/* From @first on; *end: behind the run, at least one page on. */
+/* Nobody can touch @first; *end: behind the run of such pages. */
 static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, uint64_t *end)
 {
     uint64_t page = first;
 
-    while (page < block->n_pages && is_lost(block, page, page > first)) {
+    do {
         if (!check_was_not_had(run, block, page)) {
             return false;
         }
         page++;
-    }
-    *end = MAX(page, first + 1);
-    if (page > first && !guest_ram_repair(run->context->ram, block->block, first * LAZY_PAGE,
-                                          page * LAZY_PAGE, &run->broken)) {
+    } while (page < block->n_pages && is_lost(block, page));
+    *end = page;
+    if (!guest_ram_repair(run->context->ram, block->block, first * LAZY_PAGE, page * LAZY_PAGE,
+                          &run->broken)) {
         return false;
     }
     while (page-- > first) {
@@ -225,6 +220,13 @@ static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, ui
         }
     }
     return true;
+}
+
+/* The first page at or after @page that nobody can touch; n_pages if there is none. */
+static uint64_t next_lost(const LazyBlock *block, uint64_t page)
+{
+    return page +
+           guest_access_span(block->host + page * LAZY_PAGE, block->n_pages - page, LAZY_PAGE);
 }
 
 /* A page that the file ended in is taken as loaded, if that is what it looks like. */
@@ -244,12 +246,15 @@ static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
 static bool give_up_pages(LazyRun *run)
 {
     for (unsigned i = 0; i < run->n_blocks; i++) {
-        for (uint64_t page = 0; page < run->blocks[i].n_pages;) {
-            if (!give_up_run(run, &run->blocks[i], page, &page)) {
+        const LazyBlock *block = &run->blocks[i];
+        uint64_t page = 0;
+
+        while ((page = next_lost(block, page)) < block->n_pages) {
+            if (!give_up_run(run, block, page, &page)) {
                 return false;
             }
         }
-        give_up_cut_page(run, &run->blocks[i]);
+        give_up_cut_page(run, block);
     }
     return true;
 }

@@ -8,5 +8,6 @@ target_compile_definitions(test-corpora PRIVATE
 pagewise_unit_test(test-input DEPENDS property)
 pagewise_unit_test(test-guest-ram DEPENDS property)
 pagewise_unit_test(test-kept-file DEPENDS property)
+pagewise_unit_test(test-guest-access DEPENDS property)
 pagewise_unit_test(test-alloc-meter DEPENDS alloc-meter)
 pagewise_unit_test(test-mutator DEPENDS fuzz-support)

@@ -5,7 +5,6 @@
  * wrong on purpose (broken-lazy.c).
  */
 #include "property/findings.h"
-#include "property/guest-access.h"
 #include "property/property.h"
 #include "property/schedule.h"
 #include "property/watchdog.h"
@@ -551,21 +550,6 @@ static void test_watchdog_lets_go(void **state)
     watchdog_free(watchdog);
 }
 
-/* SIGBUS and SIGSEGV as values; elsewhere they still kill. */
-static void test_guest_access(void **state)
-{
-    uint8_t *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uint8_t value = 7;
-
-    (void)state;
-    guest_access_init();
-    guest_access_init();
-    assert_int_equal(guest_access(page, false, &value), 0);
-    assert_int_equal(value, 0);
-    assert_int_equal(guest_access(page, true, &value), SIGSEGV);
-    munmap(page, 4096);
-}
-
 static void test_schedule_as_text(void **state)
 {
     static const InputStep steps[] = {
@@ -608,7 +592,6 @@ int main(void)
         cmocka_unit_test(test_ram_that_is_dropped_reads_as_zero),
         cmocka_unit_test(test_watchdog_bites),
         cmocka_unit_test(test_watchdog_lets_go),
-        cmocka_unit_test(test_guest_access),
         cmocka_unit_test(test_schedule_as_text),
     };
 

@@ -11,13 +11,11 @@
  * mark. While an event is unread every ioctl fails with EAGAIN; the fault
  * thread must then read it itself, or nobody would.
  */
-#define _GNU_SOURCE /* dup3() */
 #include "loader/postcopy-ram.h"
 
 #include "loader/error.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -490,7 +488,7 @@ static void wait_without_faults(MigrationIncomingState *mis, RAMBlock *rb)
  */
 static void close_under_number(const MigrationIncomingState *mis)
 {
-    dup3(mis->userfault_event_fd, mis->userfault_fd, O_CLOEXEC);
+    ops_of(mis)->replace(ops_of(mis), mis->userfault_fd, mis->userfault_event_fd);
 }
 
 /* Closing the descriptor would turn missing pages of a block into pages of zeroes. */
@@ -876,27 +874,30 @@ static void read_what_is_left(const MigrationIncomingState *mis)
     }
 }
 
-static void close_fd(int *fd)
+static void close_fd(const MigrationIncomingState *mis, int *fd)
 {
     if (*fd >= 0) {
-        close(*fd);
+        ops_of(mis)->close(ops_of(mis), *fd);
         *fd = -1;
+    }
+}
+
+static void unmap_page(const MigrationIncomingState *mis, void *page)
+{
+    if (page) {
+        ops_of(mis)->unmap(ops_of(mis), page, mis->tmp_page_length);
     }
 }
 
 static void postcopy_temp_pages_cleanup(MigrationIncomingState *mis)
 {
     for (unsigned i = 0; i < mis->postcopy_channels; i++) {
-        if (mis->postcopy_tmp_pages[i].tmp_huge_page) {
-            munmap(mis->postcopy_tmp_pages[i].tmp_huge_page, mis->tmp_page_length);
-        }
+        unmap_page(mis, mis->postcopy_tmp_pages[i].tmp_huge_page);
     }
     g_clear_pointer(&mis->postcopy_tmp_pages, g_free);
     mis->postcopy_channels = 0;
-    if (mis->postcopy_tmp_zero_page) {
-        munmap(mis->postcopy_tmp_zero_page, mis->tmp_page_length);
-        mis->postcopy_tmp_zero_page = NULL;
-    }
+    unmap_page(mis, mis->postcopy_tmp_zero_page);
+    mis->postcopy_tmp_zero_page = NULL;
 }
 
 /* Whatever set-up got done is undone, in the order that postcopy-ram.h says. */
@@ -914,8 +915,8 @@ bool uffd_cleanup_incoming(MigrationIncomingState *mis, GError **error)
     if (stays) {
         mis->userfault_fd = -1;
     }
-    close_fd(&mis->userfault_fd);
-    close_fd(&mis->userfault_event_fd);
+    close_fd(mis, &mis->userfault_fd);
+    close_fd(mis, &mis->userfault_event_fd);
     postcopy_temp_pages_cleanup(mis);
     g_clear_pointer(&mis->fault_queue, g_array_unref);
     if (mis->have_install_lock) {

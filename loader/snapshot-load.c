@@ -499,7 +499,7 @@ static bool start_eager_thread(SnapshotLoad *self, GError **error)
 static void snapshot_load_free(SnapshotLoad *self)
 {
     if (self->map) {
-        munmap(self->map, self->map_length);
+        ops_of(self)->unmap(ops_of(self), self->map, self->map_length);
     }
     g_clear_error(&self->first_error);
     pthread_mutex_destroy(&self->map_lock);

@@ -84,6 +84,18 @@ static int real_eventfd(const UffdOps *ops, int flags)
     return result_of(eventfd(0, flags));
 }
 
+static void real_close(const UffdOps *ops, int fd)
+{
+    (void)ops;
+    close(fd);
+}
+
+static void real_replace(const UffdOps *ops, int fd, int by)
+{
+    (void)ops;
+    dup3(by, fd, O_CLOEXEC);
+}
+
 static int real_map(const UffdOps *ops, int fd, size_t length, int protection, void **memory)
 {
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
@@ -95,6 +107,12 @@ static int real_map(const UffdOps *ops, int fd, size_t length, int protection, v
     }
     *memory = mapped;
     return 0;
+}
+
+static void real_unmap(const UffdOps *ops, void *memory, size_t length)
+{
+    (void)ops;
+    munmap(memory, length);
 }
 
 static int real_advise(const UffdOps *ops, void *memory, size_t length, int advice)
@@ -150,7 +168,10 @@ const UffdOps *uffd_ops_real(void)
         .read = real_read,
         .poll = real_poll,
         .eventfd = real_eventfd,
+        .close = real_close,
+        .replace = real_replace,
         .map = real_map,
+        .unmap = real_unmap,
         .advise = real_advise,
         .protect = real_protect,
         .is_present = real_is_present,
@@ -247,7 +268,7 @@ static bool probe_features(const UffdOps *ops, UffdMethod *method, uint64_t *fea
         return false;
     }
     ok = shake_hands(ops, fd, 0, features, error);
-    close(fd);
+    ops->close(ops, fd);
     return ok;
 }
 
@@ -276,7 +297,7 @@ bool uffd_open(const UffdOps *ops, uint64_t required, uint64_t wanted, Uffd *uff
     }
     uffd->features = required | (wanted & offered);
     if (!shake_hands(ops, fd, uffd->features, &unused, error)) {
-        close(fd);
+        ops->close(ops, fd);
         return false;
     }
     uffd->fd = fd;

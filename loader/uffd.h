@@ -61,8 +61,12 @@ struct UffdOps {
     ssize_t (*read)(const UffdOps *ops, int uffd, struct uffd_msg *messages, size_t length);
     int (*poll)(const UffdOps *ops, struct pollfd *fds, nfds_t n_fds); /* for ever */
     int (*eventfd)(const UffdOps *ops, int flags);                     /* the descriptor */
+    void (*close)(const UffdOps *ops, int fd);                         /* of open() or eventfd() */
+    /* What @fd was is closed, and the number is another one for @by from now on. */
+    void (*replace)(const UffdOps *ops, int fd, int by);
     /* @fd: a file that is mapped shared; -1: private anonymous memory. */
     int (*map)(const UffdOps *ops, int fd, size_t length, int protection, void **memory);
+    void (*unmap)(const UffdOps *ops, void *memory, size_t length); /* all that map() gave */
     int (*advise)(const UffdOps *ops, void *memory, size_t length, int advice);
     int (*protect)(const UffdOps *ops, void *memory, size_t length, int protection);
     int (*is_present)(const UffdOps *ops, void *page); /* 1 or 0: mapped, by anyone */
@@ -84,7 +88,7 @@ typedef struct Uffd {
 /*
  * Opens a userfaultfd by the first method that works and shakes hands on the
  * API. @required features must be there, @wanted ones are taken where they
- * are. The caller closes uffd->fd; after a failure it is -1.
+ * are. The caller closes uffd->fd by @ops; after a failure it is -1.
  * @error: MAPPED_RAM_ERROR_NO_UFFD; if no method works it says what each
  * answered and what helps.
  */

@@ -116,7 +116,10 @@ typedef struct SubjectLazyLoad {
     void *session;      /* from session_new() */
     bool eager_thread;  /* else what nobody touches is loaded by end() */
     bool remove_events; /* heed discards by plain madvise() */
-    /* The snapshot as a real file, for mapping; borrowed. -1: through load.file alone. */
+    /*
+     * The snapshot as a real file, for mapping; borrowed; of all loads of a session the same
+     * descriptor. -1: through load.file alone.
+     */
     int map_fd;
     /* load.file ends here for whoever reads it: bytes; UINT64_MAX: where it ends. Atomic. */
     uint64_t cut_at;

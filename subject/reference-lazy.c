@@ -6,12 +6,12 @@
  * what happens, is all in the table of operations that it gets from here.
  */
 #include "loader/snapshot-load.h"
+#include "subject/kept-kernel.h"
 #include "subject/kept-thread.h"
 #include "subject/reference.h"
 #include "subject/sparse-reader.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -39,10 +39,7 @@ struct ReferenceLazy {
     SparseReader sparse;
     LoaderThread threads[N_LOADER_THREADS];
     unsigned n_created;
-    int probe_fd; /* a userfaultfd that was asked for its features, and has no memory */
-    UffdMethod probe_method;
-    uint64_t probe_features;
-    bool is_probed; /* by this load */
+    KeptKernel *kernel;
     SubjectLazyLoad *property;
     SnapshotLoad *load; /* NULL: ended */
     MigrationIncomingState mis;
@@ -302,32 +299,46 @@ static void lazy_nap(const UffdOps *ops, unsigned microseconds)
     uffd_ops_real()->nap(ops, microseconds);
 }
 
-/*
- * What this kernel can do is asked once a session: to open a descriptor for it,
- * and to close it again, takes as long as half of a small load.
- */
+/* The kernel's, kept from load to load. */
+
 static int lazy_open(const UffdOps *ops, UffdMethod method, int flags)
 {
-    const ReferenceLazy *self = self_of(ops);
-
-    if (!self->is_probed && method == self->probe_method) {
-        int fd = fcntl(self->probe_fd, F_DUPFD_CLOEXEC, 0);
-
-        return fd < 0 ? -errno : fd;
-    }
-    return uffd_ops_real()->open(ops, method, flags);
+    return kept_kernel_open(self_of(ops)->kernel, method, flags);
 }
 
 static int lazy_api(const UffdOps *ops, int uffd, struct uffdio_api *api)
 {
-    ReferenceLazy *self = self_of(ops);
+    return kept_kernel_api(self_of(ops)->kernel, uffd, api);
+}
 
-    if (self->is_probed) {
-        return uffd_ops_real()->api(ops, uffd, api);
-    }
-    self->is_probed = true;
-    api->features = self->probe_features;
-    return 0;
+static int lazy_register_range(const UffdOps *ops, int uffd, struct uffdio_register *range)
+{
+    return kept_kernel_register_range(self_of(ops)->kernel, uffd, range);
+}
+
+static int lazy_unregister(const UffdOps *ops, int uffd, struct uffdio_range *range)
+{
+    return kept_kernel_unregister(self_of(ops)->kernel, uffd, range);
+}
+
+static void lazy_close(const UffdOps *ops, int fd)
+{
+    kept_kernel_close(self_of(ops)->kernel, fd);
+}
+
+static void lazy_replace(const UffdOps *ops, int fd, int by)
+{
+    kept_kernel_replace(self_of(ops)->kernel, fd, by);
+}
+
+static int lazy_map(const UffdOps *ops, int fd, size_t length, int protection, void **memory)
+{
+    return kept_kernel_map(self_of(ops)->kernel, fd, length, protection, memory);
+}
+
+static void lazy_unmap(const UffdOps *ops, void *memory, size_t length)
+{
+    kept_kernel_unmap(self_of(ops)->kernel, memory, length);
 }
 
 /* No child is forked during a load, and each of the two splits mappings or joins them. */
@@ -385,31 +396,8 @@ static void reference_session_free(void *session)
     for (unsigned i = 0; i < N_LOADER_THREADS; i++) {
         kept_thread_free(self->threads[i].thread);
     }
-    if (self->probe_fd >= 0) {
-        close(self->probe_fd);
-    }
+    kept_kernel_free(self->kernel);
     g_free(self);
-}
-
-/* Also tells whether there is userfaultfd at all. */
-static bool probe_kernel(ReferenceLazy *self, GError **error)
-{
-    const UffdOps *ops = uffd_ops_real();
-    struct uffdio_api api = { .api = UFFD_API };
-    Uffd uffd;
-
-    if (!uffd_open(ops, 0, 0, &uffd, error)) {
-        return false;
-    }
-    close(uffd.fd);
-    self->probe_method = uffd.method;
-    self->probe_fd = ops->open(ops, uffd.method, O_CLOEXEC | O_NONBLOCK);
-    if (self->probe_fd < 0 || ops->api(ops, self->probe_fd, &api) < 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "userfaultfd worked only once");
-        return false;
-    }
-    self->probe_features = api.features;
-    return true;
 }
 
 static void *reference_session_new(GError **error)
@@ -420,6 +408,12 @@ static void *reference_session_new(GError **error)
     self->ops = *uffd_ops_real();
     self->ops.open = lazy_open;
     self->ops.api = lazy_api;
+    self->ops.register_range = lazy_register_range;
+    self->ops.unregister = lazy_unregister;
+    self->ops.close = lazy_close;
+    self->ops.replace = lazy_replace;
+    self->ops.map = lazy_map;
+    self->ops.unmap = lazy_unmap;
     self->ops.advise = lazy_advise;
     self->ops.copy = lazy_copy;
     self->ops.zeropage = lazy_zeropage;
@@ -429,8 +423,8 @@ static void *reference_session_new(GError **error)
     self->ops.nap = lazy_nap;
     self->ops.create_thread = lazy_create_thread;
     self->ops.join_thread = lazy_join_thread;
-    self->probe_fd = -1;
-    if (!probe_kernel(self, error)) {
+    self->kernel = kept_kernel_new(error);
+    if (!self->kernel) {
         reference_session_free(self);
         return NULL;
     }
@@ -459,7 +453,7 @@ static void set_up(ReferenceLazy *self, SubjectLazyLoad *load)
 {
     self->property = load;
     self->n_created = 0;
-    self->is_probed = false;
+    kept_kernel_begin(self->kernel, load->remove_events);
     sparse_reader_init(&self->sparse, load->load.file, &load->load.cost);
     self->reader = (FileReader){ .pread = lazy_pread, .size = self->sparse.reader.size };
     reference_set_up(&load->load, &self->reader, self->blocks, &self->mis);

@@ -56,7 +56,7 @@ static int fake_api(const UffdOps *ops, int uffd, struct uffdio_api *api)
 static OpenOps open_ops(int by_syscall, int by_device, int user_mode_only)
 {
     return (OpenOps){
-        .ops = { .open = fake_open, .api = fake_api },
+        .ops = { .open = fake_open, .api = fake_api, .close = uffd_ops_real()->close },
         .answers = { by_syscall, by_device, user_mode_only },
         .offered = UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_EVENT_REMOVE,
     };

@@ -9,6 +9,7 @@
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -47,19 +48,35 @@ static int set_size(int pages)
     return length > 0 ? atoi(old) : -1;
 }
 
+typedef struct Pool {
+    int lock_fd;
+    int before; /* its size; -1: it is as it was */
+} Pool;
+
 int hugetlb_pool_set_up(void **state)
 {
-    *state = GINT_TO_POINTER(has_enough() ? -1 : set_size(HUGETLB_POOL_PAGES));
+    Pool *pool = g_new(Pool, 1);
+
+    pool->lock_fd = open(POOL, O_RDONLY | O_CLOEXEC);
+    if (pool->lock_fd >= 0) {
+        flock(pool->lock_fd, LOCK_EX);
+    }
+    pool->before = has_enough() ? -1 : set_size(HUGETLB_POOL_PAGES);
+    *state = pool;
     return 0;
 }
 
 int hugetlb_pool_tear_down(void **state)
 {
-    int before = GPOINTER_TO_INT(*state);
+    Pool *pool = *state;
 
-    if (before >= 0) {
-        set_size(before);
+    if (pool->before >= 0) {
+        set_size(pool->before);
     }
+    if (pool->lock_fd >= 0) {
+        close(pool->lock_fd);
+    }
+    g_free(pool);
     return 0;
 }
 

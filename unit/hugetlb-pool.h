@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The machine's pool of huge pages, for tests that need some: filled where that
- * is allowed, and given back whatever happens. It is one for the whole machine:
- * a test that calls this has the RESOURCE_LOCK "hugetlb" (CMakeLists.txt), or a
- * pool that shrinks beside it takes its reservations away.
+ * is allowed, and given back whatever happens. It is one for the whole machine,
+ * and a pool that shrinks takes a test's reservations away: so from set-up to
+ * tear-down it is locked, against other builds, too. (RESOURCE_LOCK "hugetlb"
+ * in CMakeLists.txt has ctest do something else meanwhile.)
  */
 #ifndef PAGEWISE_UNIT_HUGETLB_POOL_H
 #define PAGEWISE_UNIT_HUGETLB_POOL_H

@@ -11,14 +11,23 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Canary bytes below a small block that are looked at. */
 #define SLACK 512
 #define GUARD 4096
+#define PAGE 4096
+/* Of st_blocks, bytes. */
+#define STAT_BLOCK 512
 
-/* Ranges of pages of a memory file that are kept from load to load. */
-#define KEPT_RANGES 4
+/*
+ * Pages of a memory file that are kept from load to load: it costs less to clear
+ * and to look at one for many loads than to have the kernel make it once. More
+ * pages are kept for so many loads: the next ones are likely to want them, too.
+ */
+#define KEPT_PAGES 32
+#define KEPT_LOADS 100
 
 /* Bytes from the start of a memory file. */
 typedef struct Range {
@@ -27,11 +36,13 @@ typedef struct Range {
 } Range;
 
 typedef struct Arena {
-    uint8_t *base;  /* of the mapping, guards included; NULL: not mapped yet */
-    uint64_t size;  /* between the guards, bytes */
-    bool has_holes; /* small: pages may be missing, and are zero */
-    int fd;         /* memory file of a large arena, else -1 */
-    GArray *pages;  /* of Range: what the memory file holds, as of the last survey */
+    uint8_t *base;    /* of the mapping, guards included; NULL: not mapped yet */
+    uint64_t size;    /* between the guards, bytes */
+    bool has_holes;   /* small: pages may be missing, and are zero */
+    int fd;           /* memory file of a large arena, else -1 */
+    GArray *pages;    /* of Range: what the memory file holds, as of the last survey */
+    uint64_t n_pages; /* in all of them */
+    unsigned crowded; /* loads so far that found more than KEPT_PAGES */
 } Arena;
 
 typedef struct RamBlock {
@@ -52,7 +63,6 @@ struct GuestRam {
     pid_t pagemap_pid;
 };
 
-#define PAGE 4096
 G_STATIC_ASSERT(GUEST_RAM_SMALL / PAGE <= 64);
 
 GuestRam *guest_ram_new(void)
@@ -151,12 +161,41 @@ static bool arena_map_large(Arena *arena, GError **error)
     return true;
 }
 
+/*
+ * Does the memory file hold the pages of the last survey, and no others? It has as
+ * many, then. Each is touched first: one that was taken out is back, so that
+ * another one in its stead is one more.
+ */
+static bool has_same_pages(const Arena *arena)
+{
+    struct stat status;
+
+    for (unsigned i = 0; i < arena->pages->len; i++) {
+        const Range *range = &g_array_index(arena->pages, Range, i);
+
+        for (uint64_t at = range->start; at < range->end; at += PAGE) {
+            (void)*(volatile const uint8_t *)(arena->base + GUARD + at);
+        }
+    }
+    return fstat(arena->fd, &status) == 0 &&
+           (uint64_t)status.st_blocks * STAT_BLOCK == arena->n_pages * PAGE;
+}
+
+static void forget_pages(Arena *arena)
+{
+    g_array_set_size(arena->pages, 0);
+    arena->n_pages = 0;
+}
+
 /* Asks the kernel which pages the memory file holds. */
 static void arena_survey(Arena *arena)
 {
     Range range = { 0, 0 };
 
-    g_array_set_size(arena->pages, 0);
+    if (has_same_pages(arena)) {
+        return;
+    }
+    forget_pages(arena);
     for (;;) {
         off_t data = lseek(arena->fd, range.end, SEEK_DATA);
 
@@ -165,17 +204,20 @@ static void arena_survey(Arena *arena)
         }
         range = (Range){ data, lseek(arena->fd, data, SEEK_HOLE) };
         g_array_append_val(arena->pages, range);
+        arena->n_pages += (range.end - range.start) / PAGE;
     }
 }
 
 /*
- * Makes the memory file zero again, as of the last survey. A few pages are kept and overwritten, as
- * the next load is likely to want them; many are given back.
+ * Makes the memory file zero again, as of the last survey: pages are kept and overwritten, or all are
+ * given back.
  */
 static bool arena_clear_large(Arena *arena, GError **error)
 {
-    if (arena->pages->len > KEPT_RANGES) {
-        g_array_set_size(arena->pages, 0);
+    arena->crowded += arena->n_pages > KEPT_PAGES;
+    if (arena->crowded > KEPT_LOADS) {
+        arena->crowded = 0;
+        forget_pages(arena);
         if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
             return set_errno(error, "cannot empty the memory file");
         }

@@ -208,6 +208,72 @@ static void test_repair(void **state)
     check_repair(&large);
 }
 
+/* Pages from the start of a large block. */
+static void write_pages(GuestRam *ram, unsigned first, unsigned n)
+{
+    memset(guest_ram_host(ram, 0) + first * 4096, 0x77, n * 4096);
+    guest_ram_survey(ram, 1);
+}
+
+/* What loads left is gone before the next one, be its pages kept or given back. */
+static void test_large_blocks_are_cleared(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    uint64_t size = UINT64_C(4) << 30;
+    Guest guest = guest_of(size, size);
+    uint64_t differs;
+
+    (void)state;
+    for (unsigned load = 0; load < 500; load++) {
+        unsigned n = load % 5 ? 3 : 40;
+
+        prepare(ram, &guest, 0);
+        for (unsigned page = 0; page < 80; page++) {
+            assert_int_equal(guest_ram_host(ram, 0)[page * 4096 + load], 0);
+        }
+        write_pages(ram, load % 40, n);
+        assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
+        assert_int_equal(differs, load % 40 * 4096);
+    }
+}
+
+/* Kept pages do not hide another one that is written. */
+static void test_pages_beside_kept_ones_are_seen(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    uint64_t size = UINT64_C(4) << 30;
+    Guest guest = guest_of(size, size);
+    uint64_t differs;
+
+    (void)state;
+    prepare(ram, &guest, 0);
+    write_pages(ram, 4, 2);
+    prepare(ram, &guest, 0);
+    guest_ram_survey(ram, 1);
+    assert_true(guest_ram_is_untouched(ram, 0, 0, size, &differs));
+    write_pages(ram, 7, 1);
+    assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
+    assert_int_equal(differs, 7 * 4096);
+}
+
+/* Not even where a kept one was taken out, so that there are as many as before. */
+static void test_pages_in_place_of_kept_ones_are_seen(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    uint64_t size = UINT64_C(4) << 30;
+    Guest guest = guest_of(size, size);
+    uint64_t differs;
+
+    (void)state;
+    prepare(ram, &guest, 0);
+    write_pages(ram, 4, 2);
+    prepare(ram, &guest, 0);
+    assert_int_equal(madvise(guest_ram_host(ram, 0) + 4 * 4096, 4096, MADV_REMOVE), 0);
+    write_pages(ram, 9, 1);
+    assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
+    assert_int_equal(differs, 9 * 4096);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +281,9 @@ int main(void)
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_small_writes_are_seen),
         cmocka_unit_test(test_large_writes_are_seen),
+        cmocka_unit_test(test_large_blocks_are_cleared),
+        cmocka_unit_test(test_pages_beside_kept_ones_are_seen),
+        cmocka_unit_test(test_pages_in_place_of_kept_ones_are_seen),
         cmocka_unit_test(test_large_blocks_can_be_asked_for_a_byte),
         cmocka_unit_test(test_what_was_before),
         cmocka_unit_test(test_the_limit_is_told),

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The adapter of a QEMU tree (subject/qemu-tree) behind the stream's end: what
+ * The adapter of a QEMU tree (subject/qemu-tree). Behind the stream's end: what
  * QEMU looks for there, and ignores, costs nothing, and no read that fails
- * there makes a right file a refused one. What was read before counts.
+ * there makes a right file a refused one. What was read before counts. And the
+ * threads of lazy loads are kept from one to the next.
  */
 #include "model/snapshot.h"
-#include "subject/subject.h"
+#include "property/threads.h"
+#include "subject/lazy.h"
 #include "unit/support.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #define PAGES 16
 #define RAM_BYTES (PAGES * 4096)
@@ -152,6 +155,66 @@ static void test_a_real_file(void **state)
     case_clear(&c);
 }
 
+static void at_point(void *opaque, SubjectPoint point, SubjectThread thread, int block,
+                     uint64_t page)
+{
+    (void)opaque, (void)point, (void)thread, (void)block, (void)page;
+}
+
+static void placed(void *opaque, SubjectOperation how, const uint8_t *host, uint64_t length)
+{
+    (void)opaque, (void)how, (void)host, (void)length;
+}
+
+/* A touch of the first page is a fault. */
+static void load_lazily(const SubjectLazy *lazy, SubjectLazyLoad *load, bool eager_thread)
+{
+    load->eager_thread = eager_thread;
+    load->load.cost = (SubjectCost){ .max_reads = 1000, .max_bytes = MAX_BYTES };
+    assert_int_equal(lazy->start(load, NULL), SUBJECT_ACCEPTED);
+    assert_int_not_equal(*load->load.blocks[0].host, 0);
+    assert_int_equal(lazy->end(load, NULL), SUBJECT_ACCEPTED);
+    if (!eager_thread) {
+        assert_int_equal(lazy->faults(load), 1);
+    }
+    lazy->free(load);
+}
+
+/* Any number of loads, with one thread of QEMU's or two, and a session behind another. */
+static void test_threads_are_kept(void **state)
+{
+    const SubjectLazy *lazy = subject_qemu_tree()->lazy;
+    unsigned before;
+    Case c;
+
+    (void)state;
+    pagewise_skip_unless(lazy, "fault-thread", "the tree has no fault thread", "a newer tree");
+    case_init(&c);
+    assert_int_equal(load_file(&c, (SubjectCost){ 0 }), SUBJECT_ACCEPTED);
+    before = count_threads();
+    for (unsigned session = 0; session < 2; session++) {
+        SubjectLazyLoad load = { .load = c.load,
+                                 .session = lazy->session_new(NULL),
+                                 .map_fd = -1,
+                                 .cut_at = UINT64_MAX,
+                                 .at_point = at_point,
+                                 .placed = placed };
+        unsigned kept = count_threads();
+
+        pagewise_skip_unless(load.session, "uffd", "there is no userfaultfd", "run as root");
+        load.load.blocks[0].host =
+            mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (unsigned i = 0; i < 4; i++) {
+            load_lazily(lazy, &load, i % 2);
+            assert_int_equal(count_threads(), kept);
+        }
+        lazy->session_free(load.session);
+        munmap(load.load.blocks[0].host, RAM_BYTES);
+        assert_int_equal(count_settled_threads(before), before);
+    }
+    case_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_a_read_fails_only_before_the_end),
         cmocka_unit_test(test_too_many_reads_are_told),
         cmocka_unit_test(test_a_real_file),
+        cmocka_unit_test(test_threads_are_kept),
     };
 
     return pagewise_run("qemu-tree", tests);

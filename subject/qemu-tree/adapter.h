@@ -19,6 +19,7 @@
 typedef struct QEMUFile QEMUFile;
 typedef struct RAMBlock RAMBlock;
 typedef struct Error Error;
+typedef struct QemuThread QemuThread;
 
 /* channel.c: the snapshot as QEMU's i/o channel. */
 typedef struct TreeChannel TreeChannel;
@@ -71,6 +72,21 @@ void tree_fault_announce(void);
 void tree_eager_begin(void);
 bool tree_eager_end(void);
 #endif
+
+/* threads.c: QEMU's threads, which are kept from load to load. */
+typedef struct TreeThreads TreeThreads;
+
+/* NULL: there are no threads to be had (@error is set). */
+TreeThreads *tree_threads_new(GError **error);
+/* All have to be joined. */
+void tree_threads_free(TreeThreads *threads);
+/* A load begins, one at a time; when it ends, QEMU has joined all that it created. */
+void tree_threads_begin(TreeThreads *threads);
+void tree_threads_end(TreeThreads *threads);
+/* In place of qemu_thread_create() and qemu_thread_join(). */
+void tree_thread_create(QemuThread *thread, const char *name, void *(*body)(void *), void *opaque,
+                        int mode);
+void *tree_thread_join(QemuThread *thread);
 
 /* lazy.c */
 extern const SubjectLazy tree_lazy;

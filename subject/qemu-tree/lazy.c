@@ -46,6 +46,7 @@
 
 typedef struct Session {
     uint8_t *source; /* SOURCE_BYTES */
+    TreeThreads *threads;
 } Session;
 
 typedef struct LazyBlock {
@@ -172,7 +173,14 @@ static void *session_new(GError **error)
     if (session->source == MAP_FAILED) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
                     "no memory for the source: %s", g_strerror(errno));
-        g_clear_pointer(&session, g_free);
+        g_free(session);
+        return NULL;
+    }
+    session->threads = tree_threads_new(error);
+    if (!session->threads) {
+        munmap(session->source, SOURCE_BYTES);
+        g_free(session);
+        return NULL;
     }
     return session;
 }
@@ -181,6 +189,7 @@ static void session_free(void *opaque)
 {
     Session *session = opaque;
 
+    tree_threads_free(session->threads);
     munmap(session->source, SOURCE_BYTES);
     g_free(session);
 }
@@ -293,7 +302,7 @@ static void give_rest(Running *running)
 #endif
     if (running->load->eager_thread) {
         running->has_thread = true;
-        qemu_thread_create(&running->thread, "source", send_all_thread, running,
+        tree_thread_create(&running->thread, "source", send_all_thread, running,
                            QEMU_THREAD_JOINABLE);
     } else {
         send_all(running);
@@ -308,13 +317,16 @@ static bool wait_for_rest(Running *running)
     }
 #endif
     if (running->has_thread) {
-        qemu_thread_join(&running->thread);
+        tree_thread_join(&running->thread);
     }
     return true;
 }
 
 static void clean_up(Running *running)
 {
+    const Session *session = running->load->session;
+
+    tree_threads_end(session->threads);
     tree_platform_end();
 #if TREE_LOADS_LAZILY
     if (running->file) {
@@ -352,6 +364,7 @@ static SubjectStatus start(SubjectLazyLoad *load, GError **error)
         set_up_block(running, i, &eager);
     }
     source = running;
+    tree_threads_begin(((Session *)load->session)->threads);
     if (!ready || !tree_fault_begin(running->file)) {
         clean_up(running);
         free_running(load);

@@ -7,6 +7,8 @@
  */
 /* Called for each page that was placed: word of it goes to the property, too. */
 #define ramblock_recv_bitmap_set_range tree_received
+#define qemu_thread_create tree_thread_create
+#define qemu_thread_join tree_thread_join
 
 #include PAGEWISE_UNIT
 

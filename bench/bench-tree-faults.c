@@ -205,10 +205,11 @@ int main(int argc, char **argv)
     }
     cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     seconds = seconds_of(CLOCK_MONOTONIC) - began;
-    printf("fault thread of QEMU %s: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+    printf("fault thread of QEMU %s, pages from the %s: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
            " faults served, %u threads; %.0f loads/s, %.0f per second of CPU time\n",
-           subject_qemu_tree()->version, bench.faults, bench.loads * N_TOUCHES, bench.threads,
-           bench.loads / seconds, bench.loads / cpu);
+           subject_qemu_tree()->version, bench.lazy && bench.lazy->from_file ? "file" : "source",
+           bench.faults, bench.loads * N_TOUCHES, bench.threads, bench.loads / seconds,
+           bench.loads / cpu);
     if (!right) {
         fprintf(stderr, "bench-tree-faults: %s\n", error->message);
     }

@@ -17,10 +17,11 @@ import configparser
 import os
 import re
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
+
+import rates as table
 
 # Floors on the machine that the project was founded on (2 cores, clang 14,
 # ASan + UBSan); on another machine only the ratios to each other tell.
@@ -74,13 +75,7 @@ def main():
             corpus = os.path.join(args.corpus,
                                   os.path.basename(target).replace("qemu-tree-", "fuzz-"))
             rates[target].append(run_once(target, corpus, args.seconds))
-    print(f"{'':18} {'exec/s':^29} {'exec/s of CPU time':^29}")
-    print(f"{'target':18} " + f"{'median':>9} {'lowest':>9} {'highest':>9} " * 2 + f"{'floor':>9}")
-    for target, values in rates.items():
-        name = os.path.basename(target)
-        columns = "".join(f"{statistics.median(rate):9.0f} {min(rate):9.0f} {max(rate):9.0f} "
-                          for rate in zip(*values))
-        print(f"{name:18} {columns}{FLOORS.get(name, '-'):>9}")
+    table.show("target", "exec/s", rates, FLOORS)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ struct SubjectLazy {
     bool remove_events;    /* it can heed discards by plain madvise() */
     bool drops_ram;        /* start() drops RAM: what the file has not reads as zero */
     unsigned more_buffers; /* of read_ahead bytes, beside one, that start() allocates */
+    bool from_file;        /* its own threads read the pages, from the file */
     bool poisons;          /* after a failure no page of zeroes stands in for data */
 
     /*

@@ -559,6 +559,7 @@ const SubjectLazy reference_lazy = {
     .points = (UINT64_C(1) << SUBJECT_N_POINTS) - 1,
     .operations = (UINT64_C(1) << SUBJECT_N_OPERATIONS) - 1,
     .remove_events = true,
+    .from_file = true,
     .poisons = true,
     .session_new = reference_session_new,
     .session_free = reference_session_free,

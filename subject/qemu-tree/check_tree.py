@@ -236,23 +236,19 @@ def step_nfc(check):
                      check.build, "--ram", tree / "migration" / "ram.c").returncode
 
 
+def faults_from_file(check, program, threads):
+    result = check.run(program, "--seconds", "2", "--threads", threads, stdout=subprocess.PIPE,
+                       text=True)
+    print(result.stdout, end="")
+    return result.returncode == 0 and "pages from the file" in result.stdout
+
+
 def step_fast_load(check):
-    tree = check.tree()
-    user, build = check.work / "fast-load" / "qemu", check.work / "fast-load" / "build"
-    shutil.rmtree(user, ignore_errors=True)
-    shutil.copytree(tree, user, symlinks=True)
-    fast_load.edit(user)
-    result = check.run(check.cmake, "--preset", "dev", "-S", check.source, "-B", build,
-                       f"-DQEMU_SRC={user}", cwd=check.source, stdout=subprocess.PIPE, text=True)
-    print(result.stdout)
-    if result.returncode or not re.search("fault thread loads from the file +yes", result.stdout):
+    replay, faults = fast_load.build(check.tree(), check.work / "fast-load", check.source,
+                                     check.cmake, "qemu-tree-lazy-replay", "bench-tree-faults")
+    if check.run(replay, "--repeat", "2", check.source / "corpus" / "fuzz-lazy").returncode:
         return 1
-    programs = [build / "bin" / name for name in ("qemu-tree-lazy-replay", "bench-tree-faults")]
-    if check.run("ninja", "-C", build, *(f"bin/{path.name}" for path in programs)).returncode:
-        return 1
-    runs = [[programs[0], "--repeat", "2", check.source / "corpus" / "fuzz-lazy"]]
-    runs += [[programs[1], "--seconds", "2", "--threads", threads] for threads in (1, 4)]
-    return max(check.run(*run).returncode != 0 for run in runs)
+    return 0 if all([faults_from_file(check, faults, threads) for threads in (1, 4)]) else 1
 
 
 MESSAGE = "pages, region has bad alignment"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Puts a lazy load from the file into a copy of a QEMU tree that has none, for tests.
+"""Puts a lazy load from the file into a copy of a QEMU tree that has none, for tests and benches.
 
-    edit(TREE)
+    build(TREE, WORK, SOURCE, CMAKE, PROGRAM...)
 
 What it puts there is ours, and simple; of QEMU's own fast snapshot load (after
 11.1) it has the names and the shape: pending_bmap, a fault thread that reads the
@@ -10,7 +10,10 @@ trees can be tried before a release has one. Each edit fails loudly where the tr
 is not as it expects.
 """
 
+import os
 import re
+import shutil
+import subprocess
 
 SET_UP = """
     if (migrate_mapped_ram() && migrate_postcopy_ram()) {
@@ -139,12 +142,68 @@ EDITS = {
 }
 
 
-def edit(tree):
-    for name, edits in EDITS.items():
-        path = tree / name
-        text = path.read_text()
-        for pattern, replacement in edits:
-            text, count = re.subn(pattern, replacement, text)
-            if count != 1:
-                raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
-        path.write_text(text)
+# Of a user's tree, not of QEMU's: they may be large.
+NOT_COPIED = re.compile(r"\.git|build.*")
+
+
+def edited(tree, name):
+    path = tree / name
+    text = path.read_text()
+    for pattern, replacement in EDITS[name]:
+        text, count = re.subn(pattern, replacement, text)
+        if count != 1:
+            raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
+    return text
+
+
+def files_of(tree):
+    """Names of all files and links, below @tree."""
+    for folder, folders, names in os.walk(tree):
+        if folder == str(tree):
+            folders[:] = [name for name in folders if not NOT_COPIED.fullmatch(name)]
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (os.path.relpath(os.path.join(folder, name), tree) for name in names + links)
+
+
+def is_same(path, other):
+    if not os.path.lexists(other):
+        return False
+    first, second = path.lstat(), other.lstat()
+    return (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+
+
+def copy_file(path, to):
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.unlink(missing_ok=True)
+    shutil.copy2(path, to, follow_symlinks=False)
+
+
+def copy_edited(tree, copy):
+    """Makes @copy an edited @tree; what is as it was keeps its time: no need to build it anew."""
+    texts = {name: edited(tree, name) for name in EDITS}
+    names = set(files_of(tree))
+    if copy.exists():
+        for name in set(files_of(copy)) - names:
+            (copy / name).unlink()
+    for name in names - set(texts):
+        if not is_same(tree / name, copy / name):
+            copy_file(tree / name, copy / name)
+    for name, text in texts.items():
+        path = copy / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def build(tree, work, source, cmake, *programs):
+    """Programs on an edited copy of @tree; their paths. ValueError: the tree is not as expected."""
+    copy, folder = work / "qemu", work / "build"
+    copy_edited(tree, copy)
+    result = subprocess.run([cmake, "--preset", "dev", "-S", source, "-B", folder,
+                             f"-DQEMU_SRC={copy}"], cwd=source, stdout=subprocess.PIPE, text=True,
+                            check=False)
+    print(result.stdout, flush=True)
+    if result.returncode or not re.search("fault thread loads from the file +yes", result.stdout):
+        raise ValueError(f"{copy}: it is not taken for a tree that loads lazily from the file")
+    subprocess.run(["ninja", "-C", folder, *(f"bin/{name}" for name in programs)], check=True)
+    return [folder / "bin" / name for name in programs]

@@ -88,10 +88,16 @@ static void told_placed(Running *running, LazyBlock *block, uint64_t page, Subje
                           block->block->host + page * HOST_PAGE, HOST_PAGE);
 }
 
-/* The source tells of its own pages, and knows whose doing they are. */
+/*
+ * The source tells of its own pages, and knows whose doing they are. What the page
+ * holds is asked of the eager load's: to be the first to look at one that was just
+ * placed costs as much as to place it. (That both are the same is the property's to
+ * see.)
+ */
 void tree_page_placed(RAMBlock *block, void *host, bool by_fault)
 {
     LazyBlock *lazy = source->file ? find_block(source, block) : NULL;
+    uint64_t page;
 
     if (!lazy) {
         return;
@@ -99,9 +105,10 @@ void tree_page_placed(RAMBlock *block, void *host, bool by_fault)
     if (by_fault) {
         qatomic_inc(&source->faults);
     }
-    told_placed(source, lazy, ((uint8_t *)host - block->host) / HOST_PAGE,
+    page = ((uint8_t *)host - block->host) / HOST_PAGE;
+    told_placed(source, lazy, page,
                 by_fault ? SUBJECT_PAGE_BY_FAULT_THREAD : SUBJECT_PAGE_BY_EAGER_THREAD,
-                buffer_is_zero(host, HOST_PAGE));
+                buffer_is_zero(lazy->source + page * HOST_PAGE, HOST_PAGE));
 }
 
 static int send_page(Running *running, LazyBlock *block, uint64_t page, SubjectInstaller by)
@@ -419,6 +426,7 @@ const SubjectLazy tree_lazy = {
 #if TREE_LOADS_LAZILY
     /* The eager load's file, and that of the header stage. */
     .more_buffers = 2,
+    .from_file = true,
 #endif
     .session_new = session_new,
     .session_free = session_free,

@@ -111,7 +111,9 @@ def configure(options):
                                       "has no compile_commands.json")
         tree = flags.BuildFolder(source, options.build.resolve())
     else:
-        inputs += headers.generate(source, out / "generated", version)
+        folders = {Path(unit).parent for unit, _ in neighbours()}
+        folders |= {Path(unit).parent for unit in INCLUDED.values()}
+        inputs += headers.generate(source, out / "generated", version, folders)
         steps.done("headers")
         tree = flags.BareTree(source, out / "generated")
     inputs += tree.inputs()

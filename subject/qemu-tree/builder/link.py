@@ -5,8 +5,8 @@
     link.py --subject FUNCTION --out FILE.o --cc COMPILER --ld LINKER --objcopy PROGRAM
             --libraries FLAGS [--weaken SYMBOL] OBJECT...
 
-Joins the objects, links once to learn what is missing, and makes a stub for each
-name: a function reports a gap of the harness and aborts, data lies in a page
+Links the objects once to learn what is missing, makes a stub for each name, and
+joins them all: a function reports a gap of the harness and aborts, data lies in a page
 that nobody may touch, states of trace events are zero. In the result no symbol
 is global but the subject's function, so that neither another tree nor the
 reference loader, which has QEMU's names, meets it.
@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 UNDEFINED = re.compile(r"undefined symbol: (\S+)")
@@ -39,27 +40,29 @@ def run(command):
 
 def weakened(options, scratch):
     """The objects; those of the tree that have a --weaken symbol as weak copies."""
+    # Sections of one name are joined: the weak function would be kept with that in its place.
+    flags = [flag for name in options.weaken for flag in
+             (f"--weaken-symbol={name}", "--rename-section", f".text.{name}=.text.unused.{name}")]
     for path in map(Path, options.objects):
-        if options.weaken and "physmem" in path.name:
+        if flags and "physmem" in path.name:
             copy = scratch / path.name
-            run([options.objcopy, *[f"--weaken-symbol={name}" for name in options.weaken], path,
-                 copy])
+            run([options.objcopy, *flags, path, copy])
             path = copy
         yield path
 
 
-def missing_symbols(options, joined, scratch):
+def missing_symbols(options, objects, scratch):
     """What the program would lack, without what nothing reaches."""
-    command = [*options.cc, f"-fuse-ld={options.ld}", joined, *options.libraries, "-nostartfiles",
+    command = [*options.cc, f"-fuse-ld={options.ld}", *objects, *options.libraries, "-nostartfiles",
                "-Wl,--gc-sections", f"-Wl,-e,{options.subject}", "-Wl,--error-limit=0",
                "-Wl,--warn-unresolved-symbols", "-o", scratch / "trial"]
     result = run(command)
     return sorted(set(UNDEFINED.findall(result.stderr)))
 
 
-def called_functions(joined):
+def called_functions(objects):
     """Names that something calls; other names are data, or addresses alone."""
-    text = run(["readelf", "-rW", joined]).stdout
+    text = run(["readelf", "-rW", *objects]).stdout
     return {name for kind, name in RELOCATION.findall(text) if kind == "PLT32"}
 
 
@@ -83,12 +86,11 @@ def stub_source(functions, data, states):
     return "\n".join(lines) + "\n"
 
 
-def make_stubs(options, joined, names, scratch):
-    calls = called_functions(joined)
+def make_stubs(options, names, calls, scratch):
     states = [name for name in names if re.fullmatch(r"_?TRACE_\w+_DSTATE", name)]
     functions = [name for name in names if name in calls and name not in states]
     data = [name for name in names if name not in calls and name not in states]
-    source, stubs = scratch / "stubs.S", scratch / "stubs.o"
+    source, stubs = scratch / "stubs.s", scratch / "stubs.o"
     source.write_text(stub_source(functions, data, states))
     run([*options.cc, "-c", source, "-o", stubs])
     return stubs, functions, data
@@ -98,12 +100,13 @@ def link(options):
     began = time.monotonic()
     scratch = options.out.parent / (options.out.stem + ".link")
     scratch.mkdir(parents=True, exist_ok=True)
-    joined, whole = scratch / "joined.o", scratch / "whole.o"
     linker = "ld.lld" if options.ld == "lld" else options.ld
-    run([linker, "-r", *weakened(options, scratch), "-o", joined])
-    names = missing_symbols(options, joined, scratch)
-    stubs, functions, data = make_stubs(options, joined, names, scratch)
-    run([linker, "-r", joined, stubs, "-o", whole])
+    objects, whole = list(weakened(options, scratch)), scratch / "whole.o"
+    with ThreadPoolExecutor() as pool:
+        calls = pool.submit(called_functions, objects)
+        names = missing_symbols(options, objects, scratch)
+    stubs, functions, data = make_stubs(options, names, calls.result(), scratch)
+    run([linker, "-r", *objects, stubs, "-o", whole])
     run([options.objcopy, f"--keep-global-symbol={options.subject}", whole, options.out])
     print(f"qemu-tree: stubs for {len(functions)} functions and {len(data)} data of other parts "
           f"of QEMU; joined in {time.monotonic() - began:.1f} s")

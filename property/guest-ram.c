@@ -209,8 +209,8 @@ static void arena_survey(Arena *arena)
 }
 
 /*
- * Makes the memory file zero again, as of the last survey: pages are kept and overwritten, or all are
- * given back.
+ * Makes the memory file zero again, as of the last survey: pages are kept and overwritten, or
+ * all are given back.
  */
 static bool arena_clear_large(Arena *arena, GError **error)
 {

@@ -208,6 +208,8 @@ static void test_repair(void **state)
     check_repair(&large);
 }
 
+#define LARGE (UINT64_C(4) << 30)
+
 /* Pages from the start of a large block. */
 static void write_pages(GuestRam *ram, unsigned first, unsigned n)
 {
@@ -215,13 +217,31 @@ static void write_pages(GuestRam *ram, unsigned first, unsigned n)
     guest_ram_survey(ram, 1);
 }
 
+static void assert_first_touched(const GuestRam *ram, unsigned page)
+{
+    uint64_t differs;
+
+    assert_false(guest_ram_is_untouched(ram, 0, 0, LARGE, &differs));
+    assert_int_equal(differs, page * 4096);
+}
+
+/* A large block after a load that wrote pages 4 and 5, which are kept. */
+static GuestRam *ram_with_kept_pages(void)
+{
+    GuestRam *ram = guest_ram_new();
+    Guest guest = guest_of(LARGE, LARGE);
+
+    prepare(ram, &guest, 0);
+    write_pages(ram, 4, 2);
+    prepare(ram, &guest, 0);
+    return ram;
+}
+
 /* What loads left is gone before the next one, be its pages kept or given back. */
 static void test_large_blocks_are_cleared(void **state)
 {
     g_autoptr(GuestRam) ram = guest_ram_new();
-    uint64_t size = UINT64_C(4) << 30;
-    Guest guest = guest_of(size, size);
-    uint64_t differs;
+    Guest guest = guest_of(LARGE, LARGE);
 
     (void)state;
     for (unsigned load = 0; load < 500; load++) {
@@ -232,46 +252,32 @@ static void test_large_blocks_are_cleared(void **state)
             assert_int_equal(guest_ram_host(ram, 0)[page * 4096 + load], 0);
         }
         write_pages(ram, load % 40, n);
-        assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
-        assert_int_equal(differs, load % 40 * 4096);
+        assert_first_touched(ram, load % 40);
     }
 }
 
 /* Kept pages do not hide another one that is written. */
 static void test_pages_beside_kept_ones_are_seen(void **state)
 {
-    g_autoptr(GuestRam) ram = guest_ram_new();
-    uint64_t size = UINT64_C(4) << 30;
-    Guest guest = guest_of(size, size);
+    g_autoptr(GuestRam) ram = ram_with_kept_pages();
     uint64_t differs;
 
     (void)state;
-    prepare(ram, &guest, 0);
-    write_pages(ram, 4, 2);
-    prepare(ram, &guest, 0);
     guest_ram_survey(ram, 1);
-    assert_true(guest_ram_is_untouched(ram, 0, 0, size, &differs));
+    assert_true(guest_ram_is_untouched(ram, 0, 0, LARGE, &differs));
     write_pages(ram, 7, 1);
-    assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
-    assert_int_equal(differs, 7 * 4096);
+    assert_first_touched(ram, 7);
 }
 
 /* Not even where a kept one was taken out, so that there are as many as before. */
 static void test_pages_in_place_of_kept_ones_are_seen(void **state)
 {
-    g_autoptr(GuestRam) ram = guest_ram_new();
-    uint64_t size = UINT64_C(4) << 30;
-    Guest guest = guest_of(size, size);
-    uint64_t differs;
+    g_autoptr(GuestRam) ram = ram_with_kept_pages();
 
     (void)state;
-    prepare(ram, &guest, 0);
-    write_pages(ram, 4, 2);
-    prepare(ram, &guest, 0);
     assert_int_equal(madvise(guest_ram_host(ram, 0) + 4 * 4096, 4096, MADV_REMOVE), 0);
     write_pages(ram, 9, 1);
-    assert_false(guest_ram_is_untouched(ram, 0, 0, size, &differs));
-    assert_int_equal(differs, 9 * 4096);
+    assert_first_touched(ram, 9);
 }
 
 int main(void)

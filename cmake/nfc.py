@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuzz import positive
@@ -100,7 +101,8 @@ class Comparison:
 
     def __init__(self, options, path, *how):
         program = options.build / "bin" / "nfc-record"
-        self.records = [Record(program, side, path, *how) for side in SIDES]
+        with ThreadPoolExecutor(len(SIDES)) as both:
+            self.records = list(both.map(lambda side: Record(program, side, path, *how), SIDES))
         self.died = any(record.died for record in self.records)
 
     def same(self):

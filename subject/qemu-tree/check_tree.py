@@ -11,7 +11,7 @@
     faults N        the real fault thread serves all faults of N guest threads
     oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
-    nfc             'ninja nfc' on the tree, edited in several ways, against a copy of it
+    nfc PAIR        'ninja nfc' on the tree, edited as test_nfc.py's PAIR says, against a copy of it
     fast-load       a tree that loads lazily from the file: its corpus, its fault thread
     options         QEMU_BUILD, and QEMU_BASE as a git revision: used, and not written into
 
@@ -233,7 +233,7 @@ def step_nfc(check):
     if check.run(check.cmake, f"-DQEMU_BASE={base}", check.build).returncode:
         return 1
     return check.run(sys.executable, "-B", check.source / "cmake" / "test_nfc.py", "--build",
-                     check.build, "--ram", tree / "migration" / "ram.c").returncode
+                     check.build, "--ram", tree / "migration" / "ram.c", check.argument).returncode
 
 
 def faults_from_file(check, program, threads):

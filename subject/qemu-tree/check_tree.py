@@ -35,7 +35,7 @@ import fast_load
 
 SKIPPED = 77
 # Executions of a seed, about 20 s of an idle core: what is new by chance is for `ninja fuzz`.
-RUNS = {"header": 40000, "layout": 20000, "lazy": 1000, "stream": 30000}
+RUNS = {"header": 200000, "layout": 80000, "lazy": 40000, "stream": 90000}
 TOOLS = ("ld.lld", "objcopy", "readelf", "xz")
 
 

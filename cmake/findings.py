@@ -291,6 +291,8 @@ def judge(finding, subject, version, outcome):
     """What the outcome means: (words, is it a failure?)."""
     bad = outcome.name not in GOOD
     if finding.is_registered(subject, version):
+        if not bad and finding.was_measured(subject, version):
+            return "GONE: this version had it: does the reproducer still reach it?", True
         if not bad:
             return "gone: fixed here? then set 'fixed'", False
         if outcome.name in finding.expected(subject):
@@ -375,7 +377,7 @@ def command_run(options):
     if options.junit:
         ElementTree.ElementTree(cases).write(options.junit, encoding="utf-8",
                                              xml_declaration=True)
-    print(f"\n{len(cases)} reproducers run, {failures} new or come back")
+    print(f"\n{len(cases)} reproducers run, {failures} new, come back or gone")
     return 1 if failures else 0
 
 

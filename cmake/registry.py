@@ -72,6 +72,11 @@ class Finding:
             return False
         return self.since is None or version_key(version) >= version_key(self.since)
 
+    def was_measured(self, subject, version):
+        """It has been seen in that very version, and is no race, which may not show."""
+        versions = [text.strip() for text in self.measured.get(subject, "").split(",")]
+        return version in versions and "tries" not in self.reproducer
+
     def expected(self, subject):
         return [outcome_class(text) for text in self.outcomes.get(subject, [])]
 

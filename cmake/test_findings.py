@@ -107,11 +107,15 @@ class FindingsTest(unittest.TestCase):
     def test_verdicts(self):
         known = self.finding(name="known")
         fixed = self.finding("fixed = 10.2", "fixed")
+        race = self.finding(name="race")
+        race.reproducer["tries"] = "5"
         for finding, version, outcome, words, failed in (
                 (known, "10.0.13", "crash", "known", False),
                 (known, "10.0.13", "hang", "known", False),
                 (known, "10.0.13", "accepted wrong", "NEW", True),
-                (known, "10.0.13", "right", "gone", False),
+                (known, "10.0.13", "right", "GONE", True),
+                (known, "10.0.14", "right", "gone", False),
+                (race, "10.0.13", "refused", "gone", False),
                 (known, "9.2", "crash", "NEW", True),
                 (known, "9.2", "refused", "not affected", False),
                 (fixed, "10.1", "crash", "known", False),

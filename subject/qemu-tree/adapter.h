@@ -118,5 +118,7 @@ void tree_platform_end(void);
 const char *tree_report_text(void);
 void tree_report_clear(void);
 void tree_watch_for_gaps(void);
+/* Ends the process: the harness, not QEMU, lacks what @name is. */
+_Noreturn void pagewise_gap(const char *name);
 
 #endif

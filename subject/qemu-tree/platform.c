@@ -32,6 +32,7 @@
 #else
 #include "sysemu/runstate.h"
 #endif
+#include "exec/page-vary.h"
 #include "exec/target_page.h"
 #include "migration/misc.h"
 #include "qapi/error.h"
@@ -48,14 +49,23 @@
 
 #include "subject/qemu-tree/adapter.h"
 
+#if PAGEWISE_HAVE_TARGET_INFO_PAGE_BITS
+#include "qemu/target-info-impl.h"
+#endif
+
 /* What RAMBlock.pages_offset is until a record of the block's was read. */
 #define NO_RECORD UINT64_MAX
 
 #define STACK_BYTES (256 << 10)
 
+/* Of x86-64. */
+#define PAGE_BITS 12
+
 #define TYPE_OUR_MACHINE "pagewise-machine"
 
+#if !PAGEWISE_HAVE_TARGET_INFO_PAGE_BITS
 void finalize_target_page_bits_common(int bits) __attribute__((weak));
+#endif
 
 static MigrationState migration;
 static MigrationIncomingState incoming;
@@ -170,11 +180,43 @@ static void make_stacks_small(void)
     pthread_attr_destroy(&attributes);
 }
 
+#if PAGEWISE_HAVE_TARGET_INFO_PAGE_BITS
+/* As target-info-stub.c has it, which would want the whole CPU. */
+const TargetInfo *target_info(void)
+{
+    static const TargetInfo x86_64 = {
+        .target_name = "x86_64",
+        .target_arch = SYS_EMU_TARGET_X86_64,
+        .long_bits = 64,
+        .cpu_type = "x86_64-cpu",
+        .machine_typename = TYPE_MACHINE,
+        .endianness = ENDIAN_MODE_LITTLE,
+        .page_bits_init = PAGE_BITS,
+    };
+
+    return &x86_64;
+}
+
+static void decide_page_size(void)
+{
+    finalize_target_page_bits();
+}
+#else
+static void decide_page_size(void)
+{
+    if (finalize_target_page_bits_common) {
+        finalize_target_page_bits_common(PAGE_BITS);
+    }
+}
+#endif
+
 void tree_platform_init(void)
 {
     make_stacks_small();
-    if (finalize_target_page_bits_common) {
-        finalize_target_page_bits_common(12);
+    decide_page_size();
+    if (qemu_target_page_size() != 1 << PAGE_BITS) {
+        /* Each guest would be none of this tree's: nothing loaded, and nothing found wrong. */
+        pagewise_gap("target page size");
     }
     module_call_init(MODULE_INIT_QOM);
     module_call_init(MODULE_INIT_MIGRATION);

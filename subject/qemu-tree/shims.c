@@ -102,7 +102,7 @@ const char *tree_report_text(void)
     return report.text;
 }
 
-SHIM int error_vprintf(const char *format, va_list arguments)
+static int add_to_report(const char *format, va_list arguments)
 {
     int length;
 
@@ -119,9 +119,22 @@ SHIM int error_vprintf(const char *format, va_list arguments)
     return length;
 }
 
+SHIM int error_vprintf(const char *format, va_list arguments)
+{
+    return add_to_report(format, arguments);
+}
+
+/* Newer trees ask the monitor before they turn to stderr. */
+SHIM int monitor_vprintf(void *monitor, const char *format, va_list arguments);
+SHIM int monitor_vprintf(void *monitor, const char *format, va_list arguments)
+{
+    (void)monitor;
+    return add_to_report(format, arguments);
+}
+
 SHIM int error_vprintf_unless_qmp(const char *format, va_list arguments)
 {
-    return error_vprintf(format, arguments);
+    return add_to_report(format, arguments);
 }
 
 #define SHIM_CONSTANT(type, name, value)                                                           \
@@ -140,6 +153,7 @@ SHIM int error_vprintf_unless_qmp(const char *format, va_list arguments)
 /* No monitor, no coroutine, and the big lock is always ours. */
 SHIM_CONSTANT(void *, monitor_cur, NULL)
 SHIM_CONSTANT(void *, monitor_set_cur, NULL)
+SHIM_CONSTANT(bool, monitor_cur_is_qmp, false)
 SHIM_CONSTANT(bool, qemu_in_coroutine, false)
 SHIM_CONSTANT(void *, qemu_coroutine_self, NULL)
 SHIM_CONSTANT(bool, bql_locked, true)
@@ -156,6 +170,7 @@ SHIM_NOTHING(qemu_mutex_unlock_iothread)
 SHIM_CONSTANT(bool, runstate_is_running, false)
 SHIM_CONSTANT(bool, is_daemonized, false)
 SHIM_CONSTANT(long, should_mlock, 0)
+SHIM_CONSTANT(bool, xen_map_cache_enabled, false)
 SHIM_CONSTANT(int, monitor_fdset_dup_fd_find, -1)
 SHIM_CONSTANT(int, monitor_fdset_dup_fd_add, -1)
 SHIM_NOTHING(monitor_fdset_dup_fd_remove)

@@ -46,6 +46,11 @@ QUESTIONS = (
     has("ZEROING", RAM, "loadvm clears pages", "handle_zero_mapped_ram"),
     Question("PENDING_BMAP", RAM, "pending_bmap", "RAMBlock.pending_bmap",
              member("RAMBlock", "pending_bmap")),
+    # No file under test includes it; a tree without it has no such type.
+    Question("TARGET_INFO_PAGE_BITS", RAM, None, "TargetInfo.page_bits_init",
+             '#if __has_include("qemu/target-info-impl.h")\n'
+             '#include "qemu/target-info-impl.h"\n#endif\n'
+             + member("TargetInfo", "page_bits_init")),
     Question("IGNORED_RENAMED", RAM, None, "migrate_ram_is_ignored",
              symbol("migrate_ram_is_ignored")),
     has("LOADVM_STATE", SAVEVM, "the whole stream", "qemu_loadvm_state"),

@@ -12,6 +12,8 @@
     oss-fuzz        oss-fuzz/build.sh with the tree in $SRC/qemu: its targets run in the sandbox
     rebuild         an edited file is built anew, and it alone; a broken one stops the build
     nfc PAIR        'ninja nfc' on the tree, edited as test_nfc.py's PAIR says, against a copy of it
+    findings        the reproducers of all findings, on the tree
+    release VERSION another tree: its targets, corpora and findings; what differs from the first
     fast-load       a tree that loads lazily from the file: its corpus, its fault thread
     options         QEMU_BUILD, and QEMU_BASE as a git revision: used, and not written into
 
@@ -74,13 +76,13 @@ def snapshot_of(tree):
             for path, state in states.items()}
 
 
-def fetch(check):
+def fetch(check, feature, out, *words):
     script = check.source / "subject" / "qemu-tree" / "builder" / "fetch.py"
-    result = check.run(sys.executable, "-B", script, "--out", check.trees, stdout=subprocess.PIPE,
+    result = check.run(sys.executable, "-B", script, "--out", out, *words, stdout=subprocess.PIPE,
                        text=True)
     if result.returncode != 0:
-        print(result.stdout, end="")
-        sys.exit(1 if required("qemu-tree") else result.returncode)
+        print(result.stdout.replace("SKIP qemu-tree:", f"SKIP {feature}:"), end="")
+        sys.exit(1 if required(feature) else result.returncode)
     return Path(result.stdout.strip())
 
 
@@ -95,7 +97,7 @@ def skip_unless_tools():
 def step_build(check):
     check.marker.unlink(missing_ok=True)
     skip_unless_tools()
-    tree = fetch(check)
+    tree = fetch(check, "qemu-tree", check.trees)
     before = snapshot_of(tree)
     # The same Python each time: a wrapper may make CMake find another one, and all is built anew.
     configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", check.build,
@@ -128,11 +130,14 @@ def step_unit(check):
     return check.run(check.build / "bin" / "test-qemu-tree").returncode
 
 
+def replay(check, build, stem):
+    return check.run(build / "bin" / f"qemu-tree-{stem}-replay", "--repeat", "2", "--reverse",
+                     check.source / "corpus" / f"fuzz-{stem}").returncode
+
+
 def step_replay(check):
     check.tree()
-    stem = check.argument
-    return check.run(check.build / "bin" / f"qemu-tree-{stem}-replay", "--repeat", "2", "--reverse",
-                     check.source / "corpus" / f"fuzz-{stem}").returncode
+    return replay(check, check.build, check.argument)
 
 
 def flags_of(check, stem):
@@ -234,6 +239,55 @@ def step_nfc(check):
         return 1
     return check.run(sys.executable, "-B", check.source / "cmake" / "test_nfc.py", "--build",
                      check.build, "--ram", tree / "migration" / "ram.c", check.argument).returncode
+
+
+def run_findings(check, build, tree):
+    version = (tree / "VERSION").read_text().strip()
+    return check.run(sys.executable, "-B", check.source / "cmake" / "findings.py", "run",
+                     "--source", check.source, "--build", build, "--tree-replay",
+                     build / "bin" / "qemu-tree-stream-replay", "--tree-version", version).returncode
+
+
+def step_findings(check):
+    tree = check.tree()
+    # The binary is of another version, and has its own test.
+    os.environ.pop("QTEST_QEMU_BINARY", None)
+    return run_findings(check, check.build, tree)
+
+
+# Since 10.2 loadvm clears the pages that are not in the file.
+CLEARS_SINCE = (10, 2)
+CLEARING = "DIFFERENCE on the reproducer of loadvm-keeps-pages"
+
+
+def is_told(check, build, base):
+    """Does 'ninja nfc' tell what the release does, and @base does not?"""
+    if tuple(map(int, (base / "VERSION").read_text().split(".")[:2])) >= CLEARS_SINCE:
+        return True
+    result = check.run("ninja", "-C", build, "nfc", stdout=subprocess.PIPE, text=True,
+                       errors="replace", env=dict(os.environ, NFC_COMPARE="verdict,ram",
+                                                  FUZZ_SECONDS="5"))
+    told = CLEARING in result.stdout
+    if not told:
+        print(f"FAILED: the difference between the trees was not told\n{result.stdout}")
+    return told
+
+
+def step_release(check):
+    base = check.tree()
+    tree = fetch(check, "qemu-release", check.work / "releases", "--release", check.argument)
+    # One for all releases: what does not depend on the tree is there already.
+    build = check.work / "build-release"
+    if check.run(check.cmake, "--preset", "dev", "-S", check.source, "-B", build,
+                 f"-DQEMU_SRC={tree}", f"-DQEMU_BASE={base}", cwd=check.source).returncode or \
+            check.run("ninja", "-C", build, "qemu-tree-all", "finding-case").returncode or \
+            check.run(build / "bin" / "test-qemu-tree").returncode:
+        return 1
+    os.environ.pop("QTEST_QEMU_BINARY", None)
+    failed = [stem for stem in RUNS if replay(check, build, stem)]
+    if failed or run_findings(check, build, tree):
+        return 1
+    return 0 if is_told(check, build, base) else 1
 
 
 def faults_from_file(check, program, threads):
@@ -344,8 +398,9 @@ def step_options(check):
 
 
 STEPS = {"build": step_build, "unit": step_unit, "replay": step_replay, "fuzz": step_fuzz,
-         "faults": step_faults, "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild,
-         "nfc": step_nfc, "fast-load": step_fast_load, "options": step_options}
+         "faults": step_faults, "findings": step_findings, "release": step_release,
+         "oss-fuzz": step_oss_fuzz, "rebuild": step_rebuild, "nfc": step_nfc,
+         "fast-load": step_fast_load, "options": step_options}
 
 
 def main():

@@ -13,18 +13,11 @@
 #include "property/guest-ram.h"
 #include "property/property.h"
 
-typedef struct LazyRun LazyRun;
-
 /* The scratch of one property, in its own file. */
 typedef struct FaultMap FaultMap;
-FaultMap *fault_map_new(void);
-void fault_map_free(FaultMap *map);
-
+typedef struct LazyRun LazyRun;
 typedef struct PostcopyRun PostcopyRun;
-void postcopy_context_free(PostcopyRun *run); /* NULL is fine */
 typedef struct SetupRun SetupRun;
-SetupRun *setup_run_new(void);
-void setup_run_free(SetupRun *run);
 
 struct PropertyContext {
     const Subject *subject;
@@ -34,18 +27,25 @@ struct PropertyContext {
     Snapshot *snapshot;
     Guest guest; /* of the case at hand */
     Judgement judgement;
-    FaultMap *fault_map;
-    SetupRun *setup_run;
     PropertyStats stats;
-    PropertyId ram_property;  /* what check_ram() says is broken: eager=model, lazy=eager, ... */
-    unsigned patience_ms;     /* see property_context_set_patience() */
-    bool lazy_missing;        /* lazy loads cannot be had here, and that was said */
-    LazyRun *lazy;            /* NULL: not needed so far */
-    PostcopyRun *postcopy;    /* NULL: not needed so far */
-    bool postcopy_missing;    /* it cannot be had here, and that was said */
+    PropertyId ram_property; /* what check_ram() says is broken: eager=model, lazy=eager, ... */
+    unsigned patience_ms;    /* see property_context_set_patience() */
+    bool lazy_missing;       /* lazy loads cannot be had here, and that was said */
+    bool postcopy_missing;   /* it cannot be had here, and that was said */
+    FaultMap *fault_map;     /* NULL: not needed so far, as the next ones */
+    LazyRun *lazy;
+    PostcopyRun *postcopy;
+    SetupRun *setup_run;
+    GSList *kept;             /* see property_context_keep() */
     const Findings *findings; /* borrowed; NULL: none */
     FindingMode finding_mode;
 };
+
+/*
+ * @state, the scratch of one property, is freed by @free with the context, and
+ * before guest RAM: so the context needs to know nothing of that property.
+ */
+void property_context_keep(PropertyContext *context, void *state, GDestroyNotify free);
 
 /* Sets @error; always false, so that a check can end with it. */
 bool property_broken(const PropertyContext *context, PropertyId id, GError **error,
@@ -140,9 +140,6 @@ bool check_generator(PropertyContext *context, GError **error);
 
 /* round-trip: saves the guest that was loaded and judged, and loads that eagerly. */
 bool save_and_load(PropertyContext *context, LoadCase *c, GError **error);
-
-/* property-lazy's part of the context. NULL is fine. */
-void lazy_context_free(LazyRun *run);
 
 /* check_load() whole; then, as the case asks, in two stages (split=whole), or of a right file. */
 bool check_case(PropertyContext *context, const LoadCase *c, GError **error);

@@ -23,18 +23,22 @@ typedef struct FaultMap {
     bool saw_message; /* of this execution's first refusal */
 } FaultMap;
 
-FaultMap *fault_map_new(void)
+static void fault_map_free(void *opaque)
 {
-    FaultMap *map = g_new0(FaultMap, 1);
+    FaultMap *map = opaque;
 
-    fault_map_case_init(&map->c);
-    return map;
-}
-
-void fault_map_free(FaultMap *map)
-{
     fault_map_case_clear(&map->c);
     g_free(map);
+}
+
+static FaultMap *fault_map_of(PropertyContext *context)
+{
+    if (!context->fault_map) {
+        context->fault_map = g_new0(FaultMap, 1);
+        fault_map_case_init(&context->fault_map->c);
+        property_context_keep(context, context->fault_map, fault_map_free);
+    }
+    return context->fault_map;
 }
 
 static void ask(FaultMap *map, uint64_t address)
@@ -303,7 +307,7 @@ static bool sweep(PropertyContext *context, FaultMap *map, GError **error)
 
 bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
 {
-    FaultMap *map = context->fault_map;
+    FaultMap *map;
 
     if (size < 2 || data[0] != INPUT_VERSION || data[1] != INPUT_FAULT_MAP) {
         return true;
@@ -313,6 +317,7 @@ bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t si
         context->stats.unsupported++;
         return true;
     }
+    map = fault_map_of(context);
     map->saw_message = false;
     fault_map_case_decode(&map->c, data, size, context->file, &context->judgement);
     return check_probes(context, map, error) && (!map->c.sweep || sweep(context, map, error));

@@ -423,6 +423,11 @@ static bool can_be_saved(const PropertyContext *context, const Input *input, con
            bytes_of(c->guest) <= MAX_SAVED_BYTES;
 }
 
+static void free_lazy_run(void *run)
+{
+    lazy_run_free(run);
+}
+
 /* False: lazy loads cannot be had; the pure part of the case is run. */
 static bool have_lazy_run(PropertyContext *context)
 {
@@ -435,15 +440,10 @@ static bool have_lazy_run(PropertyContext *context)
     if (!context->lazy) {
         context->lazy_missing = true;
         fprintf(stderr, "pagewise: files are loaded eagerly, not lazily: %s\n", error->message);
+        return false;
     }
-    return context->lazy;
-}
-
-void lazy_context_free(LazyRun *run)
-{
-    if (run) {
-        lazy_run_free(run);
-    }
+    property_context_keep(context, context->lazy, free_lazy_run);
+    return true;
 }
 
 bool property_lazy(PropertyContext *context, const uint8_t *data, size_t size, GError **error)

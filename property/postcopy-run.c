@@ -1131,15 +1131,14 @@ PostcopyRun *postcopy_run_new(PropertyContext *context, GError **error)
     if (run->threads[POSTCOPY_MAX_THREADS - 1].thread) {
         return run;
     }
-    postcopy_context_free(run);
+    postcopy_run_free(run);
     return NULL;
 }
 
-void postcopy_context_free(PostcopyRun *run)
+void postcopy_run_free(void *opaque)
 {
-    if (!run) {
-        return;
-    }
+    PostcopyRun *run = opaque;
+
     for (unsigned i = 0; i < POSTCOPY_MAX_THREADS; i++) {
         kept_thread_free(run->threads[i].thread);
     }

@@ -108,6 +108,7 @@ typedef struct PostcopyRun {
 
 /* NULL: see @error; the subject has to take pages from a source. */
 PostcopyRun *postcopy_run_new(PropertyContext *context, GError **error);
+void postcopy_run_free(void *run); /* of type PostcopyRun: a GDestroyNotify */
 
 /*
  * Starts the load; *missing: there is no userfaultfd (@error says what helps),

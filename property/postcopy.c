@@ -356,6 +356,7 @@ bool property_postcopy(PropertyContext *context, const uint8_t *data, size_t siz
         if (!context->postcopy) {
             return false;
         }
+        property_context_keep(context, context->postcopy, postcopy_run_free);
     }
     ok = run_postcopy(context->postcopy, &script, error);
     postcopy_run_clear(context->postcopy);

@@ -4,9 +4,6 @@
  * to the checks. See property.h.
  */
 #include "property/context.h"
-#include "property/fault-map.h"
-#include "property/postcopy-script.h"
-#include "property/setup.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -32,32 +29,11 @@ static const char *const id_names[] = {
     [PROPERTY_MODEL] = "model",
 };
 
-static const Property properties[] = {
-    { "header", INPUT_HEADER, property_header, NULL },
-    { "stream", INPUT_STREAM, property_stream, NULL },
-    { "layout", INPUT_LAYOUT, property_layout, NULL },
-    { "round-trip", INPUT_ROUND_TRIP, property_round_trip, NULL },
-    { "fault-map", INPUT_FAULT_MAP, property_fault_map, fault_map_describe },
-    { "lazy", INPUT_LAZY, property_lazy, NULL },
-    { "postcopy", INPUT_POSTCOPY, property_postcopy, postcopy_script_append },
-    { "setup", INPUT_SETUP, property_setup, setup_describe },
-};
-
 G_DEFINE_QUARK(pagewise - property - error, property_error)
 
 const char *property_id_name(PropertyId id)
 {
     return id_names[id];
-}
-
-const Property *property_for_kind(unsigned kind)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(properties); i++) {
-        if (properties[i].kind == kind) {
-            return &properties[i];
-        }
-    }
-    return NULL;
 }
 
 #define PATIENCE_MS 10000
@@ -73,8 +49,6 @@ PropertyContext *property_context_new(const Subject *subject)
     context->file = sparse_file_new();
     context->other_file = sparse_file_new();
     context->snapshot = snapshot_new();
-    context->fault_map = fault_map_new();
-    context->setup_run = setup_run_new();
     return context;
 }
 
@@ -83,16 +57,34 @@ void property_context_set_patience(PropertyContext *context, unsigned millisecon
     context->patience_ms = milliseconds;
 }
 
+typedef struct Kept {
+    void *state;
+    GDestroyNotify free;
+} Kept;
+
+void property_context_keep(PropertyContext *context, void *state, GDestroyNotify free)
+{
+    Kept *kept = g_new(Kept, 1);
+
+    *kept = (Kept){ .state = state, .free = free };
+    context->kept = g_slist_prepend(context->kept, kept);
+}
+
+static void free_kept(void *opaque)
+{
+    Kept *kept = opaque;
+
+    kept->free(kept->state);
+    g_free(kept);
+}
+
 void property_context_free(PropertyContext *context)
 {
-    lazy_context_free(context->lazy);
+    g_slist_free_full(context->kept, free_kept);
     guest_ram_free(context->ram);
     sparse_file_free(context->file);
     sparse_file_free(context->other_file);
     snapshot_free(context->snapshot);
-    fault_map_free(context->fault_map);
-    postcopy_context_free(context->postcopy);
-    setup_run_free(context->setup_run);
     g_free(context);
 }
 
@@ -299,123 +291,4 @@ bool property_layout(PropertyContext *context, const uint8_t *data, size_t size,
     return !begin_case(context, &c) ||
            ((mutations || c.repaired || check_generator(context, error)) &&
             check_case(context, &c, error));
-}
-
-/* Is every byte that @a has also in @b? */
-static bool has_all_bytes(const SparseFile *a, const SparseFile *b, uint64_t *differs)
-{
-    SparseExtent extent;
-
-    for (uint64_t at = 0; sparse_file_next_data(a, at, &extent);
-         at = extent.offset + extent.length) {
-        uint8_t buffer[4096];
-
-        for (uint64_t done = 0; done < extent.length;) {
-            size_t n = MIN(extent.length - done, sizeof(buffer));
-            size_t same;
-
-            sparse_file_read(a, extent.offset + done, buffer, n);
-            same = sparse_file_compare(b, extent.offset + done, buffer, n);
-            if (same < n) {
-                *differs = extent.offset + done + same;
-                return false;
-            }
-            done += n;
-        }
-    }
-    return true;
-}
-
-static bool check_same_file(PropertyContext *context, const SparseFile *a, const SparseFile *b,
-                            const char *what, GError **error)
-{
-    uint64_t differs = MIN(sparse_file_size(a), sparse_file_size(b));
-
-    if (sparse_file_size(a) == sparse_file_size(b) && has_all_bytes(a, b, &differs) &&
-        has_all_bytes(b, a, &differs)) {
-        return true;
-    }
-    return property_broken(context, PROPERTY_ROUND_TRIP, error,
-                           "%s: sizes are 0x%" PRIx64 " and 0x%" PRIx64
-                           ", the first difference is at file offset 0x%" PRIx64,
-                           what, sparse_file_size(a), sparse_file_size(b), differs);
-}
-
-static bool check_describe(PropertyContext *context, const SparseFile *file, const Guest *guest,
-                           GError **error)
-{
-    g_autoptr(SparseFile) again = sparse_file_new();
-
-    if (!snapshot_decode(file, guest, context->snapshot, error)) {
-        g_prefix_error(error, "round-trip: ");
-        return false;
-    }
-    snapshot_encode(context->snapshot, again);
-    return check_same_file(context, file, again, "a file and what its description makes", error);
-}
-
-/* Loads c->file, which must be accepted; the RAM must be as @judgement says. */
-static bool load_again(PropertyContext *context, LoadCase *c, const Judgement *judgement,
-                       GError **error)
-{
-    g_autoptr(GError) refusal = NULL;
-    SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    bool accepted;
-
-    judge_case(context, c);
-    if (context->judgement.verdict != VERDICT_ACCEPT) {
-        g_autofree char *line = judgement_describe_violation(&context->judgement, 0);
-
-        return property_broken(context, PROPERTY_ROUND_TRIP, error,
-                               "what was saved is not right: %s", line);
-    }
-    if (!check_load(context, c, SUBJECT_WHOLE, &accepted, &refusal, error)) {
-        return false;
-    }
-    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
-        blocks[i].used_length = c->guest->blocks[i].used_length;
-    }
-    return check_ram(context, judgement, blocks, error);
-}
-
-bool save_and_load(PropertyContext *context, LoadCase *c, GError **error)
-{
-    g_autofree Judgement *first = g_memdup2(&context->judgement, sizeof(Judgement));
-    SubjectBlock blocks[GUEST_MAX_BLOCKS];
-    const char *machine = c->guest->machine[0] ? c->guest->machine : "none";
-
-    for (unsigned i = 0; i < c->guest->n_blocks; i++) {
-        blocks[i].host = guest_ram_host(context->ram, i);
-    }
-    if (context->subject->save(c->guest, blocks, machine, context->other_file, error) !=
-        SUBJECT_ACCEPTED) {
-        g_prefix_error(error, "round-trip: the loaded guest cannot be saved: ");
-        return false;
-    }
-    c->file = context->other_file;
-    return load_again(context, c, first, error) &&
-           check_describe(context, context->other_file, c->guest, error);
-}
-
-bool property_round_trip(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
-{
-    g_autoptr(GError) refusal = NULL;
-    Input input;
-    LoadCase c;
-    unsigned mutations;
-    bool accepted;
-
-    if (!input_decode(data, size, &input) || input.kind != INPUT_ROUND_TRIP) {
-        return true;
-    }
-    c = make_case(context, &input, &mutations);
-    /* Everything is to be accepted, and what is not in the file to be zero. */
-    c.before = 0;
-    c.fail_read = 0;
-    if (!begin_case(context, &c) || c.repaired) {
-        return true;
-    }
-    return check_load(context, &c, SUBJECT_WHOLE, &accepted, &refusal, error) &&
-           check_describe(context, context->file, c.guest, error) &&
-           (!context->subject->save || save_and_load(context, &c, error));
 }

@@ -49,14 +49,6 @@ struct SetupRun {
     bool no_page; /* RAM of huge pages gave a signal instead of a page */
 };
 
-SetupRun *setup_run_new(void)
-{
-    SetupRun *run = g_new0(SetupRun, 1);
-
-    run->map_fd = -1;
-    return run;
-}
-
 static void drop_ram(SetupRun *run)
 {
     for (unsigned i = 0; i < INPUT_MAX_BLOCKS; i++) {
@@ -71,13 +63,25 @@ static void drop_ram(SetupRun *run)
     }
 }
 
-void setup_run_free(SetupRun *run)
+static void setup_run_free(void *opaque)
 {
+    SetupRun *run = opaque;
+
     drop_ram(run);
     if (run->map_fd >= 0) {
         close(run->map_fd);
     }
     g_free(run);
+}
+
+static SetupRun *setup_run_of(PropertyContext *context)
+{
+    if (!context->setup_run) {
+        context->setup_run = g_new0(SetupRun, 1);
+        context->setup_run->map_fd = -1;
+        property_context_keep(context, context->setup_run, setup_run_free);
+    }
+    return context->setup_run;
 }
 
 static bool make_ram(SetupMemory *memory, InputMemory kind, GError **error)
@@ -509,7 +513,7 @@ static bool run_both(PropertyContext *context, SetupRun *run, GError **error)
 
 bool property_setup(PropertyContext *context, const uint8_t *data, size_t size, GError **error)
 {
-    SetupRun *run = context->setup_run;
+    SetupRun *run;
 
     if (size < 2 || data[0] != INPUT_VERSION || data[1] != INPUT_SETUP) {
         return true;
@@ -519,5 +523,6 @@ bool property_setup(PropertyContext *context, const uint8_t *data, size_t size, 
         context->stats.unsupported++;
         return true;
     }
+    run = setup_run_of(context);
     return begin(context, run, data, size, error) && run_both(context, run, error);
 }

@@ -14,8 +14,6 @@
 /* SubjectBlock.file_bmap has words of 64 bits. */
 G_STATIC_ASSERT(sizeof(unsigned long) == sizeof(uint64_t));
 
-G_DEFINE_QUARK(pagewise - subject - error, subject_error)
-
 typedef struct ReferenceLoad {
     SparseReader reader;
     RAMBlock blocks[GUEST_MAX_BLOCKS];

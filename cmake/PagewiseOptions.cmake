@@ -77,7 +77,6 @@ endif()
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
 pkg_check_modules(GLIB REQUIRED IMPORTED_TARGET glib-2.0)
 if(PAGEWISE_STATIC_GLIB)
   # By name: 'pkg-config --static' would ask for a static libm, too.
@@ -87,3 +86,14 @@ endif()
 if(NOT PAGEWISE_FUZZER STREQUAL "foreign")
   pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 endif()
+
+# CMake's own module starts Python ten times, each time through the wrapper that pyenv has.
+find_program(Python3_EXECUTABLE python3 REQUIRED DOC "Python, 3.9 or later")
+execute_process(
+  COMMAND ${Python3_EXECUTABLE} -c
+          "import sys; print(sys.executable); sys.exit(sys.version_info < (3, 9))"
+  OUTPUT_VARIABLE interpreter OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "${Python3_EXECUTABLE} is no Python of 3.9 or later: set Python3_EXECUTABLE")
+endif()
+set(Python3_EXECUTABLE ${interpreter} CACHE FILEPATH "Python, 3.9 or later" FORCE)

@@ -216,17 +216,69 @@ def rebuild_broken(check, path, text):
     return True
 
 
-def step_rebuild(check):
-    path = check.tree() / "migration" / "ram.c"
+# They include nothing of the tree's.
+NOT_THE_TREES = {"adapter-kept-thread", "adapter-shims"}
+
+
+def rebuild_header(check, path, text):
+    """A header that qemu/osdep.h includes: what was compiled of it before is of no use."""
+    if check.ninja("qemu-tree-object").returncode:
+        return False
+    objects = check.build / "subject" / "qemu-tree" / "qemu-tree" / "objects"
+    expected = {file.stem for file in objects.iterdir() if file.suffix in (".o", ".pch")}
+    expected -= NOT_THE_TREES
+    path.write_text(text + '\n#error "pagewise: edited"\n')
+    # A dry run goes no further than CMake, which it takes to be run; by another name it is not.
+    shutil.copy(check.build / "build.ninja", check.build / "dry.ninja")
+    result = check.ninja("-n", "-f", "dry.ninja", "qemu-tree-object", stdout=subprocess.PIPE,
+                         text=True)
+    steps = {step.removeprefix("qemu-tree: ").replace("adapter, ", "adapter-")
+             for step in built_by(result.stdout)}
+    if expected - steps or steps & NOT_THE_TREES:
+        print(f"FAILED: an edited {path.name}: the wrong things would be built: not "
+              f"{expected - steps}, but {steps & NOT_THE_TREES}")
+        return False
+    result = check.ninja("qemu-tree-object", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True)
+    if not result.returncode or "pagewise: edited" not in result.stdout:
+        print(f"FAILED: a {path.name} that does not compile was built\n{result.stdout}")
+        return False
+    print(f"an edited {path.name}: all {len(expected)} files that include it")
+    return True
+
+
+def rebuild_defining(check, path, text):
+    """What a file defines before qemu/osdep.h holds in there: here, that there is no need of it."""
+    path.write_text("#define QEMU_OSDEP_H\n" + text)
+    result = check.ninja("qemu-tree-object", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True)
+    if not result.returncode:
+        print(f"FAILED: a {path.name} that defines QEMU_OSDEP_H has got that header all the same")
+        return False
+    print(f"a {path.name} that defines something before qemu/osdep.h: heeded")
+    return True
+
+
+def with_edits(check, path, *steps):
+    """Does each of @steps hold, which edit @path? It is restored, time stamp and all."""
     text = path.read_text()
     status = path.stat()
     try:
-        right = rebuild_edited(check, path, text) and rebuild_broken(check, path, text)
+        return all(step(check, path, text) for step in steps)
     finally:
         path.write_text(text)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def step_rebuild(check):
+    tree = check.tree()
+    ram, uuid = tree / "migration" / "ram.c", tree / "util" / "uuid.c"
+    right = with_edits(check, ram, rebuild_edited, rebuild_broken) and \
+        with_edits(check, uuid, rebuild_defining) and \
+        with_edits(check, tree / "include" / "qemu" / "compiler.h", rebuild_header)
     # Older than what was built: the next build has to be told.
-    os.utime(path)
+    os.utime(ram)
+    os.utime(uuid)
     return 0 if right and check.ninja("qemu-tree-object").returncode == 0 else 1
 
 

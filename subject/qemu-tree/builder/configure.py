@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 
 import flags
 import headers
+import prefixes
 import probes
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 # Files that the adapter includes whole, for what is static in them.
 INCLUDED = {"ram": probes.RAM, "savevm": probes.SAVEVM, "postcopy": probes.POSTCOPY,
             "multifd": probes.MULTIFD}
+# Files of the adapter that are compiled as ram.c is.
+ADAPTER = ("channel", "lazy", "platform", "subject", "threads")
 
 
 class Steps:
@@ -58,7 +61,7 @@ def write_flags(out, name, words):
     headers.write_if_changed(path, "\n".join(shlex.quote(word) for word in words) + "\n")
 
 
-def plan_units(tree, out):
+def plan_units(tree, out, shared):
     """Yields (name, path, covered) of the neighbours; their flags are written."""
     for unit, covered in neighbours():
         path = find(tree.source, tree.generated, unit)
@@ -66,10 +69,12 @@ def plan_units(tree, out):
         if words is not None:
             name = unit.replace("/", "_").removesuffix(".c")
             write_flags(out, name, words)
+            if prefixes.begins_with_osdep(path):
+                shared.add(name, words, covered)
             yield name, path, covered
 
 
-def plan_included(tree, out):
+def plan_included(tree, out, shared):
     for name, unit in INCLUDED.items():
         path = tree.source / unit
         words = tree.flags(path) if path.exists() else None
@@ -77,20 +82,40 @@ def plan_included(tree, out):
             raise headers.HeaderError(f"{path} is missing, or the build folder does not compile it")
         write_flags(out, f"unit-{name}",
                     [*words, "-iquote", str(path.parent), f'-DPAGEWISE_UNIT="{path}"'])
+        if prefixes.begins_with_osdep(HERE.parent / f"unit-{name}.c", path):
+            shared.add(f"unit-{name}", words, True)
         yield name
+
+
+def plan_adapter(tree, shared):
+    for name in ADAPTER:
+        if prefixes.begins_with_osdep(HERE.parent / f"{name}.c"):
+            shared.add(name, tree.flags(tree.source / probes.RAM), False)
+
+
+def plan_prefixes(out, shared):
+    """Lines for CMake; the flags are written."""
+    numbers = []
+    for number, words, covered, names in shared.shared():
+        write_flags(out, f"prefix-{number}", words)
+        numbers.append(number)
+        yield f"set(QEMU_TREE_COVERED_prefix-{number} {'ON' if covered else 'OFF'})\n"
+        yield from (f"set(QEMU_TREE_PREFIX_{name} {number})\n" for name in names)
+    yield cmake_list("QEMU_TREE_PREFIXES", numbers)
 
 
 def cmake_list(name, values):
     return f"set({name}" + "".join(f'\n  "{value}"' for value in values) + ")\n"
 
 
-def write_plan(out, version, units, included, answers, inputs):
+def write_plan(out, version, units, included, shared, answers, inputs):
     text = f'set(QEMU_TREE_VERSION "{version}")\n'
     text += cmake_list("QEMU_TREE_UNITS", [name for name, _, _ in units])
     for name, path, covered in units:
         text += f'set(QEMU_TREE_FILE_{name} "{path}")\n'
         text += f"set(QEMU_TREE_COVERED_{name} {'ON' if covered else 'OFF'})\n"
     text += cmake_list("QEMU_TREE_INCLUDED", included)
+    text += "".join(plan_prefixes(out, shared))
     text += cmake_list("QEMU_TREE_TARGETS", [stem for stem in probes.TARGETS
                                              if not probes.missing(answers, stem)])
     text += cmake_list("QEMU_TREE_INPUTS", inputs)
@@ -124,8 +149,14 @@ def configure(options):
                                   "parse_ramblock_mapped_ram in migration/ram.c (9.0 is the "
                                   "first that has)")
     headers.write_if_changed(out / "probes.h", probes.header(answers))
-    units = list(plan_units(tree, out))
-    write_plan(out, version, units, list(plan_included(tree, out)), answers, inputs + asked)
+    headers.write_if_changed(out / "prefix.h", '#include "qemu/osdep.h"\n')
+    shared = prefixes.Prefixes()
+    units = list(plan_units(tree, out, shared))
+    included = list(plan_included(tree, out, shared))
+    plan_adapter(tree, shared)
+    # How each file begins is part of the plan.
+    inputs += [*asked, *(path for _, path, _ in units)]
+    write_plan(out, version, units, included, shared, answers, inputs)
     steps.done("plan")
 
     print(f"QEMU {version} in {source}, flags from "

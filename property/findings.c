@@ -7,6 +7,7 @@
 #include "property/findings.h"
 
 #include "model/judge.h"
+#include "property/finding-values.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -458,8 +459,8 @@ const Finding *findings_by_id(const Findings *findings, const char *id)
     return NULL;
 }
 
-static bool wrong_value(GError **error, const char *group, const char *key, const char *value,
-                        const char *expected)
+bool finding_wrong_value(GError **error, const char *group, const char *key, const char *value,
+                         const char *expected)
 {
     g_set_error(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT, "[%s] %s = %s: %s is expected", group,
                 key, value ? value : "(nothing)", expected);
@@ -470,11 +471,10 @@ static bool take_string(GKeyFile *file, const char *group, const char *key, char
                         GError **error)
 {
     *out = g_key_file_get_string(file, group, key, NULL);
-    return *out || wrong_value(error, group, key, NULL, "a text");
+    return *out || finding_wrong_value(error, group, key, NULL, "a text");
 }
 
-/* A number and a suffix K, M, G or T, which multiply by 1024 and so on. */
-static bool parse_number(const char *text, uint64_t *number)
+bool finding_parse_number(const char *text, uint64_t *number)
 {
     static const char suffixes[] = "KMGT";
     char *end;
@@ -511,7 +511,7 @@ static bool read_modes(GKeyFile *file, Finding *finding, GError **error)
             return true;
         }
     }
-    return wrong_value(error, "finding", "mode", name, "any, plain, multifd or lazy");
+    return finding_wrong_value(error, "finding", "mode", name, "any, plain, multifd or lazy");
 }
 
 /* "crash SIGFPE; hang": what is behind the name is for people. */
@@ -531,7 +531,7 @@ static bool read_outcomes(const char *text, Finding *finding, GError **error)
             outcome = FINDING_OUTCOME_REFUSED_WRONGLY;
         }
         if (outcome == FINDING_OUTCOME__MAX) {
-            return wrong_value(error, "outcome", "...", item, "an outcome");
+            return finding_wrong_value(error, "outcome", "...", item, "an outcome");
         }
         finding->outcomes |= 1u << outcome;
     }
@@ -550,7 +550,7 @@ static bool read_outcome_group(GKeyFile *file, const char *subject, Finding *fin
             return false;
         }
     }
-    return keys || wrong_value(error, "outcome", "qemu-tree", NULL, "an outcome");
+    return keys || finding_wrong_value(error, "outcome", "qemu-tree", NULL, "an outcome");
 }
 
 /* "ram 1M 1M": idstr, used_length, max_length. */
@@ -558,8 +558,8 @@ static bool read_block(const char *text, GuestBlock *block)
 {
     g_auto(GStrv) words = g_strsplit(text, " ", -1);
 
-    if (g_strv_length(words) != 3 || !parse_number(words[1], &block->used_length) ||
-        !parse_number(words[2], &block->max_length)) {
+    if (g_strv_length(words) != 3 || !finding_parse_number(words[1], &block->used_length) ||
+        !finding_parse_number(words[2], &block->max_length)) {
         return false;
     }
     block->host_page_size = 4096;
@@ -579,7 +579,7 @@ static bool read_guest(GKeyFile *file, Guest *guest, GError **error)
     g_strlcpy(guest->machine, machine ? machine : "none", sizeof(guest->machine));
     for (unsigned i = 0; blocks[i]; i++) {
         if (i == GUEST_MAX_BLOCKS || !read_block(g_strstrip(blocks[i]), &guest->blocks[i])) {
-            return wrong_value(error, group, "blocks", text, "IDSTR USED MAX; ...");
+            return finding_wrong_value(error, group, "blocks", text, "IDSTR USED MAX; ...");
         }
         guest->n_blocks = i + 1;
     }
@@ -596,15 +596,15 @@ static bool read_range(GKeyFile *file, const char *group, FindingRepair *repair,
     if (!text) {
         return true;
     }
-    if (!ends[0] || !parse_number(ends[0], &repair->least)) {
-        return wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
+    if (!ends[0] || !finding_parse_number(ends[0], &repair->least)) {
+        return finding_wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
     }
     if (!ends[1]) {
         repair->most = repair->least;
         return true;
     }
-    return ends[1][0] == '\0' || parse_number(ends[1], &repair->most) ||
-           wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
+    return ends[1][0] == '\0' || finding_parse_number(ends[1], &repair->most) ||
+           finding_wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
 }
 
 static bool read_repair(GKeyFile *file, const char *group, FindingRepair *repair, GError **error)
@@ -615,11 +615,12 @@ static bool read_repair(GKeyFile *file, const char *group, FindingRepair *repair
     repair->if_reads_fail = rule && strcmp(rule, "a read fails") == 0;
     repair->rule = rule ? rule_by_name(rule) : RULE__MAX;
     if (repair->rule == RULE__MAX && !repair->if_reads_fail) {
-        return wrong_value(error, group, "rule", rule, "a rule of docs/mapped-ram-format.md");
+        return finding_wrong_value(error, group, "rule", rule,
+                                   "a rule of docs/mapped-ram-format.md");
     }
     repair->action = action ? action_by_name(action) : NULL;
     if (!repair->action) {
-        return wrong_value(error, group, "action", action, "an action of docs/findings.md");
+        return finding_wrong_value(error, group, "action", action, "an action of docs/findings.md");
     }
     repair->field = g_key_file_get_string(file, group, "field", NULL);
     return read_range(file, group, repair, error);
@@ -639,7 +640,7 @@ static bool read_repairs(GKeyFile *file, Finding *finding, GError **error)
             return false;
         }
     }
-    return finding->n_repairs > 0 || wrong_value(error, "repair", "rule", NULL, "a repair");
+    return finding->n_repairs > 0 || finding_wrong_value(error, "repair", "rule", NULL, "a repair");
 }
 
 static char *path_of(GKeyFile *file, const char *key, const char *folder)
@@ -660,14 +661,15 @@ static bool read_finding(GKeyFile *file, const char *folder, const char *subject
         return false;
     }
     if (strcmp(finding->id, name) != 0) {
-        return wrong_value(error, "finding", "id", finding->id, "the folder's name");
+        return finding_wrong_value(error, "finding", "id", finding->id, "the folder's name");
     }
     finding->snapshot = path_of(file, "snapshot", folder);
     finding->input = path_of(file, "input", folder);
     finding->repeat = g_key_file_get_string(file, "reproducer", "repeat", NULL);
     finding->dirty_ram = g_key_file_get_boolean(file, "reproducer", "dirty-ram", NULL);
     if (!finding->snapshot && !finding->input) {
-        return wrong_value(error, "reproducer", "snapshot", NULL, "a file in the same folder");
+        return finding_wrong_value(error, "reproducer", "snapshot", NULL,
+                                   "a file in the same folder");
     }
     return read_modes(file, finding, error) && read_outcome_group(file, subject, finding, error) &&
            read_guest(file, &finding->guest, error) && read_repairs(file, finding, error);
@@ -739,42 +741,4 @@ Findings *findings_read(const char *folder, const char *subject, const char *ver
     }
     g_ptr_array_sort(findings->list, compare_ids);
     return g_steal_pointer(&findings);
-}
-
-static bool apply_repeat(const char *text, SparseFile *file, GError **error)
-{
-    g_auto(GStrv) words = g_strsplit(text, " ", -1);
-    uint64_t offset, count;
-    uint8_t bytes[64];
-    size_t length;
-
-    if (g_strv_length(words) != 3 || !parse_number(words[0], &offset) ||
-        !parse_number(words[2], &count)) {
-        return wrong_value(error, "reproducer", "repeat", text, "OFFSET HEX COUNT");
-    }
-    length = strlen(words[1]) / 2;
-    for (size_t i = 0; i < length && length <= sizeof(bytes); i++) {
-        bytes[i] =
-            g_ascii_xdigit_value(words[1][2 * i]) << 4 | g_ascii_xdigit_value(words[1][2 * i + 1]);
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        sparse_file_write(file, offset + i * length, bytes, MIN(length, sizeof(bytes)));
-    }
-    return true;
-}
-
-bool finding_make_file(const Finding *finding, Snapshot *snapshot, SparseFile *file, GError **error)
-{
-    g_autofree char *text = NULL;
-
-    if (!finding->snapshot) {
-        return wrong_value(error, "reproducer", "snapshot", NULL, "a file in the same folder");
-    }
-    if (!g_file_get_contents(finding->snapshot, &text, NULL, error) ||
-        !snapshot_from_text(text, snapshot, error)) {
-        g_prefix_error(error, "%s: ", finding->snapshot);
-        return false;
-    }
-    snapshot_encode(snapshot, file);
-    return !finding->repeat || apply_repeat(finding->repeat, file, error);
 }

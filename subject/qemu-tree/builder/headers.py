@@ -13,11 +13,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # What the tree's scripts/qapi-gen.py, the first argument, does, but for introspection: a third of
-# its time, and nothing here asks for that.
+# its time, and nothing here asks for that. A third of the rest is the making of the same names
+# over and over, and of copies of places in the schema by the general way.
 QAPI_GEN = """
-import contextlib, os, sys
+import contextlib, functools, os, sys
 del sys.argv[0]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
+with contextlib.suppress(ImportError, AttributeError):
+    from qapi import common
+    common.c_name = functools.lru_cache(None)(common.c_name)
+    common.camel_to_upper = functools.lru_cache(None)(common.camel_to_upper)
+with contextlib.suppress(ImportError):
+    from qapi.source import QAPISourceInfo
+    def copy_of(info):
+        copy = object.__new__(type(info))
+        vars(copy).update(vars(info))
+        return copy
+    if not hasattr(QAPISourceInfo, "__slots__"):
+        QAPISourceInfo.__copy__ = copy_of
 with contextlib.suppress(ImportError):
     import qapi.introspect
     qapi.introspect.gen_introspect = lambda *arguments: None

@@ -186,6 +186,18 @@ SHIM_NOTHING(migration_ioc_register_yank)
 SHIM_NOTHING(migration_ioc_unregister_yank)
 SHIM_NOTHING(migration_ioc_unregister_yank_from_file)
 
+/* Locks go straight to what does the work: util/qsp.c would be in between to count them. */
+#define SHIM_LOCK(name)                                                                            \
+    extern void name##_impl(void);                                                                 \
+    SHIM void (*name##_func)(void) = name##_impl;
+
+SHIM_LOCK(qemu_mutex_lock)
+SHIM_LOCK(qemu_mutex_trylock)
+SHIM_LOCK(qemu_rec_mutex_lock)
+SHIM_LOCK(qemu_rec_mutex_trylock)
+SHIM_LOCK(qemu_cond_wait)
+SHIM_LOCK(qemu_cond_timedwait)
+
 /* Pools of threads for device state, of which there is none. */
 SHIM_CONSTANT(void *, thread_pool_new, (void *)1)
 SHIM_NOTHING(thread_pool_free)

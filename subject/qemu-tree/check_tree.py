@@ -30,9 +30,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import bare_tree
 import fast_load
 
 SKIPPED = 77
@@ -101,21 +101,11 @@ def step_build(check):
     before = snapshot_of(tree)
     # The same Python each time: a wrapper may make CMake find another one, and all is built anew.
     configure = [check.cmake, "--preset", "dev", "-S", check.source, "-B", check.build,
-                 f"-DPython3_EXECUTABLE={sys.executable}", "-DQEMU_BASE=", "-DQEMU_SRC="]
-    # What does not depend on the tree, first: it is not what is timed.
-    if check.run(*configure, cwd=check.source).returncode or \
-            check.ninja("pagewise-property", "pagewise-fuzz-support").returncode:
+                 f"-DPython3_EXECUTABLE={sys.executable}", "-DQEMU_BASE=", f"-DQEMU_SRC={tree}"]
+    steps = bare_tree.build(configure, check.source, check.build)
+    if not steps:
         return 1
-    seconds = [time.monotonic()]
-    configure[-1] += str(tree)
-    if check.run(*configure, cwd=check.source).returncode:
-        return 1
-    seconds.append(time.monotonic())
-    if check.ninja("qemu-tree-stream").returncode:
-        return 1
-    seconds.append(time.monotonic())
-    print(f"from a bare tree to a running target: configured in {seconds[1] - seconds[0]:.1f} s, "
-          f"built in {seconds[2] - seconds[1]:.1f} s")
+    print("; ".join(f"{step.name}: {step.wall:.1f} s" for step in steps))
     if check.ninja("qemu-tree-all").returncode:
         return 1
     if snapshot_of(tree) != before:

@@ -161,15 +161,25 @@ static bool arena_map_large(Arena *arena, GError **error)
     return true;
 }
 
-/*
- * Does the memory file hold the pages of the last survey, and no others? It has as
- * many, then. Each is touched first: one that was taken out is back, so that
- * another one in its stead is one more.
- */
-static bool has_same_pages(const Arena *arena)
+static bool has_as_many_pages(const Arena *arena)
 {
     struct stat status;
 
+    return fstat(arena->fd, &status) == 0 &&
+           (uint64_t)status.st_blocks * STAT_BLOCK == arena->n_pages * PAGE;
+}
+
+/*
+ * Does the memory file hold the pages of the last survey, and no others? It has as
+ * many, then; and still as many after each was touched: one that was taken out is
+ * back, so that another one in its stead is one more. (Where a load has emptied the
+ * file, touching would make all of them anew: so they are counted before.)
+ */
+static bool has_same_pages(const Arena *arena)
+{
+    if (!has_as_many_pages(arena)) {
+        return false;
+    }
     for (unsigned i = 0; i < arena->pages->len; i++) {
         const Range *range = &g_array_index(arena->pages, Range, i);
 
@@ -177,8 +187,7 @@ static bool has_same_pages(const Arena *arena)
             (void)*(volatile const uint8_t *)(arena->base + GUARD + at);
         }
     }
-    return fstat(arena->fd, &status) == 0 &&
-           (uint64_t)status.st_blocks * STAT_BLOCK == arena->n_pages * PAGE;
+    return has_as_many_pages(arena);
 }
 
 static void forget_pages(Arena *arena)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAPPED (UINT64_C(1) << 30) /* of the file, from its start, bytes */
@@ -127,6 +128,15 @@ static int write_anew(KeptFile *self, const SparseFile *content)
     return ok ? self->fd : -1;
 }
 
+/* Where the end is right already, setting it would still take pages out of all mappings. */
+static bool set_size(const KeptFile *self, uint64_t size)
+{
+    struct stat status;
+
+    return (fstat(self->fd, &status) == 0 && (uint64_t)status.st_size == size) ||
+           ftruncate(self->fd, (off_t)size) == 0;
+}
+
 int kept_file_write(KeptFile *file, const SparseFile *content)
 {
     uint64_t size = sparse_file_size(content);
@@ -135,7 +145,7 @@ int kept_file_write(KeptFile *file, const SparseFile *content)
     if (!file->is_known || !find_ranges(content, &ranges)) {
         return write_anew(file, content);
     }
-    if (ftruncate(file->fd, (off_t)size) < 0) {
+    if (!set_size(file, size)) {
         return -1;
     }
     zero_what_was_written(file, size);

@@ -18,6 +18,8 @@
 #define SLACK 512
 #define GUARD 4096
 #define PAGE 4096
+#define SMALL_BYTES (GUEST_RAM_SMALL + GUARD) /* of a small arena, between its guards */
+#define SMALL_STEP (SMALL_BYTES + 2 * GUARD)  /* from one small arena to the next */
 /* Of st_blocks, bytes. */
 #define STAT_BLOCK 512
 
@@ -38,7 +40,6 @@ typedef struct Range {
 typedef struct Arena {
     uint8_t *base;    /* of the mapping, guards included; NULL: not mapped yet */
     uint64_t size;    /* between the guards, bytes */
-    bool has_holes;   /* small: pages may be missing, and are zero */
     int fd;           /* memory file of a large arena, else -1 */
     GArray *pages;    /* of Range: what the memory file holds, as of the last survey */
     uint64_t n_pages; /* in all of them */
@@ -49,7 +50,9 @@ typedef struct RamBlock {
     Arena small;
     Arena large;
     bool is_large;
-    uint64_t present; /* small, with holes: bit i: page i is there, as of the last survey */
+    bool has_holes; /* small: pages may be missing, and are zero */
+    /* Small: bit i: page i from the arena's end may be there; all others are missing. */
+    uint64_t present;
     uint8_t before;
     uint8_t *host;
     uint64_t used_length;
@@ -58,6 +61,8 @@ typedef struct RamBlock {
 
 struct GuestRam {
     RamBlock blocks[GUEST_MAX_BLOCKS];
+    uint8_t *smalls; /* the small arenas, side by side; NULL: none so far */
+    uint64_t pagemap[GUEST_MAX_BLOCKS * SMALL_STEP / PAGE];
     Arena forbidden;
     int pagemap_fd; /* -1: not needed so far */
     pid_t pagemap_pid;
@@ -91,8 +96,10 @@ static void arena_unmap(Arena *arena)
 
 void guest_ram_free(GuestRam *ram)
 {
+    if (ram->smalls) {
+        munmap(ram->smalls, GUEST_MAX_BLOCKS * SMALL_STEP);
+    }
     for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
-        arena_unmap(&ram->blocks[i].small);
         arena_unmap(&ram->blocks[i].large);
     }
     arena_unmap(&ram->forbidden);
@@ -111,32 +118,46 @@ static bool set_errno(GError **error, const char *what)
     return false;
 }
 
+/* Address space that nobody can access. NULL: see @error. */
+static uint8_t *reserve(uint64_t size, GError **error)
+{
+    void *base =
+        mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (base == MAP_FAILED) {
+        set_errno(error, "cannot reserve address space");
+        return NULL;
+    }
+    return base;
+}
+
 /* Reserves address space of which all but the middle is inaccessible. */
 static bool arena_reserve(Arena *arena, uint64_t size, GError **error)
 {
-    uint8_t *base =
-        mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (base == MAP_FAILED) {
-        return set_errno(error, "cannot reserve address space");
-    }
-    arena->base = base;
+    arena->base = reserve(size + 2 * GUARD, error);
     arena->size = size;
-    return true;
+    return arena->base;
 }
 
-static bool arena_map_small(Arena *arena, GError **error)
+/* Side by side, so that one system call tells which pages of all of them are there. */
+static bool arena_map_small(GuestRam *ram, unsigned number, GError **error)
 {
+    Arena *arena = &ram->blocks[number].small;
+
     if (arena->base) {
         return true;
     }
-    /* Whole pages: the guard page begins right behind. */
-    if (!arena_reserve(arena, GUEST_RAM_SMALL + GUARD, error)) {
+    if (!ram->smalls && !(ram->smalls = reserve(GUEST_MAX_BLOCKS * SMALL_STEP, error))) {
         return false;
     }
-    if (mprotect(arena->base + GUARD, arena->size, PROT_READ | PROT_WRITE) < 0) {
+    /* Whole pages: the guard page begins right behind. */
+    if (mprotect(ram->smalls + number * SMALL_STEP + GUARD, SMALL_BYTES,
+                 PROT_READ | PROT_WRITE) < 0) {
         return set_errno(error, "cannot make memory accessible");
     }
+    arena->base = ram->smalls + number * SMALL_STEP;
+    arena->size = SMALL_BYTES;
+    ram->blocks[number].present = UINT64_MAX;
     memset(arena->base + GUARD, GUEST_RAM_CANARY, arena->size);
     return true;
 }
@@ -254,34 +275,93 @@ static void open_pagemap(GuestRam *ram)
     }
 }
 
-/* Bit i: page i of the block is there, or swapped out. All, where that cannot be known. */
-static uint64_t present_pages(const GuestRam *ram, const RamBlock *block)
+static uint8_t *end_of_small(const RamBlock *block)
 {
-    uint64_t entries[64];
-    size_t n = block->max_length / PAGE;
+    return block->small.base + GUARD + block->small.size;
+}
+
+/* Bits of RamBlock.present: the pages of the last @length bytes, more than none, of an arena. */
+static uint64_t last_pages(uint64_t length)
+{
+    return UINT64_MAX >> (64 - CLAMP((length + PAGE - 1) / PAGE, 1, 64));
+}
+
+static uint64_t pages_of_small(const RamBlock *block)
+{
+    return last_pages(block->max_length);
+}
+
+static bool may_have_page_at(const RamBlock *block, uint64_t offset)
+{
+    return block->present >> ((block->max_length - 1 - offset) / PAGE) & 1;
+}
+
+static bool may_have_all_pages(const RamBlock *block)
+{
+    return !(pages_of_small(block) & ~block->present);
+}
+
+/* What is swapped out is there, too. */
+static void note_present(const GuestRam *ram, RamBlock *block)
+{
+    const uint64_t *end = ram->pagemap + (end_of_small(block) - ram->smalls) / PAGE;
+    uint64_t n = block->max_length / PAGE;
     uint64_t present = 0;
 
-    if ((uintptr_t)block->host % PAGE || ram->pagemap_fd < 0 ||
-        pread(ram->pagemap_fd, entries, n * sizeof(*entries),
-              (off_t)((uintptr_t)block->host / PAGE * sizeof(*entries))) !=
-            (ssize_t)(n * sizeof(*entries))) {
-        return UINT64_MAX;
+    if (block->max_length % PAGE) {
+        return;
     }
-    for (size_t i = 0; i < n; i++) {
-        present |= (uint64_t)(entries[i] >> 62 != 0) << i;
+    for (uint64_t i = 0; i < n; i++) {
+        present |= (uint64_t)(end[-1 - (int64_t)i] >> 62 != 0) << i;
     }
-    return present;
+    block->present = (block->present & ~pages_of_small(block)) | present;
+}
+
+/* Of the small arenas number @first to @last. */
+static bool read_pagemap(GuestRam *ram, unsigned first, unsigned last)
+{
+    const uint64_t per_arena = SMALL_STEP / PAGE;
+    size_t length = (last - first + 1) * per_arena * sizeof(*ram->pagemap);
+    uint64_t at = (uintptr_t)ram->smalls / PAGE + first * per_arena;
+
+    return ram->pagemap_fd >= 0 &&
+           pread(ram->pagemap_fd, ram->pagemap + first * per_arena, length,
+                 (off_t)(at * sizeof(*ram->pagemap))) == (ssize_t)length;
+}
+
+static bool has_small_holes(const RamBlock *block)
+{
+    return !block->is_large && block->has_holes;
+}
+
+/* Where the kernel does not say, all of the blocks' pages may be there. */
+static void survey_small(GuestRam *ram, unsigned n_blocks)
+{
+    unsigned first = 0;
+    unsigned last = n_blocks;
+
+    while (first < n_blocks && !has_small_holes(&ram->blocks[first])) {
+        first++;
+    }
+    while (last > first && !has_small_holes(&ram->blocks[last - 1])) {
+        last--;
+    }
+    if (first == last || !read_pagemap(ram, first, last - 1)) {
+        return;
+    }
+    for (unsigned i = first; i < last; i++) {
+        if (has_small_holes(&ram->blocks[i])) {
+            note_present(ram, &ram->blocks[i]);
+        }
+    }
 }
 
 void guest_ram_survey(GuestRam *ram, unsigned n_blocks)
 {
+    survey_small(ram, n_blocks);
     for (unsigned i = 0; i < n_blocks; i++) {
-        RamBlock *block = &ram->blocks[i];
-
-        if (block->is_large) {
-            arena_survey(&block->large);
-        } else if (block->small.has_holes) {
-            block->present = present_pages(ram, block);
+        if (ram->blocks[i].is_large) {
+            arena_survey(&ram->blocks[i].large);
         }
     }
 }
@@ -289,37 +369,53 @@ void guest_ram_survey(GuestRam *ram, unsigned n_blocks)
 void guest_ram_will_have_holes(GuestRam *ram, unsigned n_blocks)
 {
     for (unsigned i = 0; i < n_blocks; i++) {
-        ram->blocks[i].small.has_holes = true;
+        ram->blocks[i].has_holes = true;
     }
     open_pagemap(ram);
 }
 
-/* Pages that are missing are zero as it is. */
-static void fill_with_zeroes(const RamBlock *block, uint64_t present)
+static bool is_zero(const uint8_t *bytes, size_t length)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
+}
+
+/*
+ * Pages that are missing are zero as it is. So are many of the others: often the
+ * kernel's page of zeroes, which to write to is a page fault.
+ */
+static void fill_with_zeroes(const RamBlock *block)
 {
     for (uint64_t at = 0; at < block->used_length; at += PAGE) {
-        if (present >> (at / PAGE) & 1) {
-            memset(block->host + at, 0, MIN(PAGE, block->used_length - at));
+        uint64_t length = MIN(PAGE, block->used_length - at);
+
+        if (may_have_page_at(block, at) && !is_zero(block->host + at, length)) {
+            memset(block->host + at, 0, length);
         }
     }
 }
 
-static bool prepare_small(const GuestRam *ram, RamBlock *block, uint8_t before, GError **error)
+static bool prepare_small(GuestRam *ram, unsigned number, uint8_t before, GError **error)
 {
-    if (!arena_map_small(&block->small, error)) {
+    RamBlock *block = &ram->blocks[number];
+
+    if (!arena_map_small(ram, number, error)) {
         return false;
     }
-    block->host = block->small.base + GUARD + block->small.size - block->max_length;
+    block->host = end_of_small(block) - block->max_length;
     block->before = before;
-    block->present = UINT64_MAX;
     memset(block->host - SLACK, GUEST_RAM_CANARY, SLACK);
-    if (before == 0 && block->small.has_holes) {
-        fill_with_zeroes(block, present_pages(ram, block));
+    if (block->max_length % PAGE) {
+        /* Where none of its pages begins a page of memory, holes help nobody. */
+        block->present |= pages_of_small(block);
+    }
+    if (before == 0 && block->has_holes) {
+        fill_with_zeroes(block);
     } else {
         memset(block->host, before, block->used_length);
     }
     memset(block->host + block->used_length, GUEST_RAM_CANARY,
            block->max_length - block->used_length);
+    block->present |= last_pages(block->max_length + SLACK);
     return true;
 }
 
@@ -351,7 +447,7 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         block->max_length = guest->blocks[i].max_length;
         block->is_large = block->max_length > GUEST_RAM_SMALL;
         if (block->is_large ? !prepare_large(block, error)
-                            : !prepare_small(ram, block, before, error)) {
+                            : !prepare_small(ram, i, before, error)) {
             return false;
         }
     }
@@ -423,7 +519,7 @@ static bool holes_are_filled(const RamBlock *block, uint64_t start, uint64_t end
     for (uint64_t at = start; at < end;) {
         uint64_t next = MIN(end, (at / PAGE + 1) * PAGE);
 
-        if ((byte != 0 || block->present >> (at / PAGE) & 1) &&
+        if ((byte != 0 || may_have_page_at(block, at)) &&
             !memory_is_filled(block, at, next, byte, differs)) {
             return false;
         }
@@ -476,8 +572,8 @@ bool guest_ram_is_filled(const GuestRam *ram, unsigned block, uint64_t start, ui
     if (b->is_large) {
         return file_is_filled(b, start, end, byte, differs);
     }
-    return b->present == UINT64_MAX ? memory_is_filled(b, start, end, byte, differs)
-                                    : holes_are_filled(b, start, end, byte, differs);
+    return may_have_all_pages(b) ? memory_is_filled(b, start, end, byte, differs)
+                                 : holes_are_filled(b, start, end, byte, differs);
 }
 
 bool guest_ram_is_untouched(const GuestRam *ram, unsigned block, uint64_t start, uint64_t end,

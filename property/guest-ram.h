@@ -58,8 +58,9 @@ uint8_t guest_ram_before(const GuestRam *ram, unsigned block);
 bool guest_ram_is_large(const GuestRam *ram, unsigned block);
 
 /*
- * To be called after each load, before its RAM is asked about: notes which
- * pages there are of the large blocks, and of the small ones with holes.
+ * To be called after each load, before its RAM is asked about, and after all
+ * that is written to it: notes which pages there are of the large blocks, and
+ * of the small ones with holes. The next guest_ram_prepare() relies on it.
  * (Asking the kernel for each gap between two pages would cost more than the
  * load.)
  */

@@ -182,6 +182,53 @@ static void test_holes(void **state)
     check_write_is_seen(ram, &guest, 5 * 4096);
 }
 
+/* A block of pages that were missing, and one that begins in the canary below it. */
+static void test_holes_of_a_longer_block(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest shorter = guest_of(2 * 4096, 2 * 4096);
+    Guest longer = guest_of(4 * 4096, 4 * 4096);
+    uint64_t differs;
+    uint8_t *host;
+
+    (void)state;
+    guest_ram_will_have_holes(ram, 1);
+    prepare(ram, &longer, 0);
+    assert_int_equal(madvise(guest_ram_host(ram, 0), 4 * 4096, MADV_DONTNEED), 0);
+    guest_ram_survey(ram, 1);
+    prepare(ram, &shorter, 0);
+    assert_int_equal(madvise(guest_ram_host(ram, 0), 2 * 4096, MADV_DONTNEED), 0);
+    guest_ram_survey(ram, 1);
+    prepare(ram, &longer, 0);
+    host = guest_ram_host(ram, 0);
+    for (unsigned i = 0; i < 4 * 4096; i++) {
+        assert_int_equal(host[i], 0);
+    }
+    guest_ram_survey(ram, 1);
+    assert_true(guest_ram_is_untouched(ram, 0, 0, 4 * 4096, &differs));
+}
+
+/* All of a block's pages are read where none of them begins a page of memory. */
+static void test_holes_between_odd_blocks(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest even = guest_of(4 * 4096, 4 * 4096);
+    Guest odd = guest_of(3 * 4096 + 1024, 3 * 4096 + 1024);
+
+    (void)state;
+    guest_ram_will_have_holes(ram, 1);
+    prepare(ram, &even, 0);
+    assert_int_equal(madvise(guest_ram_host(ram, 0), 4096, MADV_DONTNEED), 0);
+    guest_ram_survey(ram, 1);
+    prepare(ram, &odd, 0);
+    memset(guest_ram_host(ram, 0), 0x77, 3 * 4096 + 1024);
+    guest_ram_survey(ram, 1);
+    prepare(ram, &odd, 0);
+    for (unsigned i = 0; i < 3 * 4096 + 1024; i++) {
+        assert_int_equal(guest_ram_host(ram, 0)[i], 0);
+    }
+}
+
 static void check_repair(const Guest *guest)
 {
     g_autoptr(GuestRam) ram = guest_ram_new();
@@ -284,6 +331,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_holes_of_a_longer_block),
+        cmocka_unit_test(test_holes_between_odd_blocks),
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_small_writes_are_seen),
         cmocka_unit_test(test_large_writes_are_seen),

@@ -13,8 +13,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define PAGES_PER_CALL 64
-
 static const int caught[] = { SIGBUS, SIGSEGV };
 static struct sigaction before[G_N_ELEMENTS(caught)];
 static _Thread_local sigjmp_buf way_out;
@@ -62,30 +60,34 @@ int guest_access(uint8_t *byte, bool write, uint8_t *value)
     return number;
 }
 
-/* One byte of each. -1: the kernel does not say; a sandbox may forbid the call. */
-static ssize_t span_by_kernel(uint8_t *pages, size_t n_pages, size_t page_size)
+/* -1: the kernel does not say; a sandbox may forbid the call. */
+static ssize_t reach_by_kernel(uint8_t *const *bytes, size_t n)
 {
-    struct iovec from[PAGES_PER_CALL];
-    uint8_t bytes[PAGES_PER_CALL];
-    const struct iovec to = { bytes, n_pages };
+    struct iovec from[GUEST_ACCESS_MAX];
+    uint8_t buffer[GUEST_ACCESS_MAX];
+    const struct iovec to = { buffer, n };
     ssize_t result;
 
-    for (size_t i = 0; i < n_pages; i++) {
-        from[i] = (struct iovec){ pages + i * page_size, 1 };
+    for (size_t i = 0; i < n; i++) {
+        from[i] = (struct iovec){ bytes[i], 1 };
     }
-    result = process_vm_readv(getpid(), &to, 1, from, n_pages, 0);
+    result = process_vm_readv(getpid(), &to, 1, from, n, 0);
     return result < 0 && errno == EFAULT ? 0 : result;
 }
 
-static size_t span_by_touch(uint8_t *pages, size_t n_pages, size_t page_size)
+size_t guest_access_reach(uint8_t *const *bytes, size_t n)
 {
+    ssize_t by_kernel = reach_by_kernel(bytes, n);
+    size_t by_touch = 0;
     uint8_t unused;
-    size_t n = 0;
 
-    while (n < n_pages && guest_access(pages + n * page_size, false, &unused) == 0) {
-        n++;
+    if (by_kernel >= 0) {
+        return (size_t)by_kernel;
     }
-    return n;
+    while (by_touch < n && guest_access(bytes[by_touch], false, &unused) == 0) {
+        by_touch++;
+    }
+    return by_touch;
 }
 
 size_t guest_access_span(uint8_t *pages, size_t n_pages, size_t page_size)
@@ -93,14 +95,16 @@ size_t guest_access_span(uint8_t *pages, size_t n_pages, size_t page_size)
     size_t done = 0;
 
     while (done < n_pages) {
-        size_t n = MIN(PAGES_PER_CALL, n_pages - done);
-        ssize_t span = span_by_kernel(pages + done * page_size, n, page_size);
+        uint8_t *bytes[GUEST_ACCESS_MAX];
+        size_t n = MIN(GUEST_ACCESS_MAX, n_pages - done);
+        size_t reach;
 
-        if (span < 0) {
-            return done + span_by_touch(pages + done * page_size, n_pages - done, page_size);
+        for (size_t i = 0; i < n; i++) {
+            bytes[i] = pages + (done + i) * page_size;
         }
-        done += (size_t)span;
-        if ((size_t)span < n) {
+        reach = guest_access_reach(bytes, n);
+        done += reach;
+        if (reach < n) {
             break;
         }
     }

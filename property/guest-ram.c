@@ -260,6 +260,10 @@ static bool arena_clear_large(Arena *arena, GError **error)
     return true;
 }
 
+/* Of an entry of pagemap. */
+#define ENTRY_PRESENT (UINT64_C(1) << 63)
+#define ENTRY_SWAPPED (UINT64_C(1) << 62)
+
 /* A forked child has a map of its own. */
 static void open_pagemap(GuestRam *ram)
 {
@@ -273,6 +277,16 @@ static void open_pagemap(GuestRam *ram)
         ram->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
         ram->pagemap_pid = pid;
     }
+}
+
+/* Entries of the @n pages from @address on. */
+static bool read_pagemap(const GuestRam *ram, const uint8_t *address, uint64_t *entries, size_t n)
+{
+    size_t length = n * sizeof(*entries);
+    uint64_t at = (uintptr_t)address / PAGE * sizeof(*entries);
+
+    return ram->pagemap_fd >= 0 &&
+           pread(ram->pagemap_fd, entries, length, (off_t)at) == (ssize_t)length;
 }
 
 static uint8_t *end_of_small(const RamBlock *block)
@@ -312,21 +326,9 @@ static void note_present(const GuestRam *ram, RamBlock *block)
         return;
     }
     for (uint64_t i = 0; i < n; i++) {
-        present |= (uint64_t)(end[-1 - (int64_t)i] >> 62 != 0) << i;
+        present |= (uint64_t)(end[-1 - (int64_t)i] >= ENTRY_SWAPPED) << i;
     }
     block->present = (block->present & ~pages_of_small(block)) | present;
-}
-
-/* Of the small arenas number @first to @last. */
-static bool read_pagemap(GuestRam *ram, unsigned first, unsigned last)
-{
-    const uint64_t per_arena = SMALL_STEP / PAGE;
-    size_t length = (last - first + 1) * per_arena * sizeof(*ram->pagemap);
-    uint64_t at = (uintptr_t)ram->smalls / PAGE + first * per_arena;
-
-    return ram->pagemap_fd >= 0 &&
-           pread(ram->pagemap_fd, ram->pagemap + first * per_arena, length,
-                 (off_t)(at * sizeof(*ram->pagemap))) == (ssize_t)length;
 }
 
 static bool has_small_holes(const RamBlock *block)
@@ -337,6 +339,7 @@ static bool has_small_holes(const RamBlock *block)
 /* Where the kernel does not say, all of the blocks' pages may be there. */
 static void survey_small(GuestRam *ram, unsigned n_blocks)
 {
+    const size_t per_arena = SMALL_STEP / PAGE;
     unsigned first = 0;
     unsigned last = n_blocks;
 
@@ -346,7 +349,9 @@ static void survey_small(GuestRam *ram, unsigned n_blocks)
     while (last > first && !has_small_holes(&ram->blocks[last - 1])) {
         last--;
     }
-    if (first == last || !read_pagemap(ram, first, last - 1)) {
+    if (first == last ||
+        !read_pagemap(ram, ram->smalls + first * SMALL_STEP, ram->pagemap + first * per_arena,
+                      (last - first) * per_arena)) {
         return;
     }
     for (unsigned i = first; i < last; i++) {
@@ -452,6 +457,26 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         }
     }
     return true;
+}
+
+uint64_t guest_ram_next_odd(const GuestRam *ram, unsigned block, uint64_t page, uint64_t end)
+{
+    const uint8_t *host = ram->blocks[block].host;
+    uint64_t entries[64];
+
+    while (page < end) {
+        size_t n = MIN(end - page, G_N_ELEMENTS(entries));
+
+        if (!read_pagemap(ram, host + page * PAGE, entries, n)) {
+            return page;
+        }
+        for (size_t i = 0; i < n; i++, page++) {
+            if ((entries[i] & (ENTRY_PRESENT | ENTRY_SWAPPED)) == ENTRY_SWAPPED) {
+                return page;
+            }
+        }
+    }
+    return end;
 }
 
 bool guest_ram_repair(GuestRam *ram, unsigned block, uint64_t start, uint64_t end, GError **error)

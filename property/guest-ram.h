@@ -74,6 +74,13 @@ void guest_ram_survey(GuestRam *ram, unsigned n_blocks);
 void guest_ram_will_have_holes(GuestRam *ram, unsigned n_blocks);
 
 /*
+ * The first of the block's pages @page to @end - 1 that memory is missing of, but
+ * not for want of a touch: it is swapped out, or poisoned. @end: there is none;
+ * @page: the kernel does not say. Needs guest_ram_will_have_holes().
+ */
+uint64_t guest_ram_next_odd(const GuestRam *ram, unsigned block, uint64_t page, uint64_t end);
+
+/*
  * After a load that failed: makes [start, end) of the block, whole pages,
  * memory that can be used again. What it held is gone.
  */

@@ -11,6 +11,7 @@
 #include "property/lazy-run.h"
 
 #include "property/guest-access.h"
+#include "property/threads.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -1102,6 +1103,7 @@ LazyRun *lazy_run_new(PropertyContext *context, GError **error)
     run->context = context;
     run->lazy = context->subject->lazy;
     run->waiting_for = "the load has begun";
+    run->threads = open_threads();
     sem_init(&run->eager_go, 0, 0);
     pthread_mutex_init(&run->broken_lock, NULL);
     for (unsigned i = 0; i < SCHEDULE_GUEST_THREADS; i++) {
@@ -1134,6 +1136,9 @@ void lazy_run_free(LazyRun *run)
     }
     if (run->session) {
         run->lazy->session_free(run->session);
+    }
+    if (run->threads >= 0) {
+        close(run->threads);
     }
     kept_file_free(run->file);
     g_clear_error(&run->broken);

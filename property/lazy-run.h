@@ -104,6 +104,7 @@ struct LazyRun {
     const SubjectLazy *lazy;
     void *session; /* NULL: lazy loads cannot be had */
     Watchdog *watchdog;
+    int threads; /* see open_threads() */
     KeptFile *file; /* the snapshot as a real file; NULL: not needed so far */
     GuestThread guests[SCHEDULE_GUEST_THREADS];
     GuestAct *own_act; /* of the schedule's own thread; NULL: none is under way */

@@ -13,6 +13,9 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Descriptors that are looked at: a process that fuzzes has few. */
 #define DESCRIPTORS 64
@@ -23,16 +26,20 @@ typedef struct Leftovers {
     unsigned threads;
 } Leftovers;
 
-/* One system call tells which are open. */
+/*
+ * One system call tells which are open. No sanitizer has a look at each pollfd
+ * before and after it: that takes longer than the call.
+ */
 static uint64_t open_descriptors(void)
 {
+    const struct timespec at_once = { 0 };
     struct pollfd fds[DESCRIPTORS];
     uint64_t open = 0;
 
     for (int i = 0; i < DESCRIPTORS; i++) {
         fds[i] = (struct pollfd){ .fd = i };
     }
-    if (poll(fds, DESCRIPTORS, 0) < 0) {
+    if (syscall(SYS_ppoll, fds, DESCRIPTORS, &at_once, NULL, 0) < 0) {
         return 0;
     }
     for (unsigned i = 0; i < DESCRIPTORS; i++) {
@@ -41,17 +48,21 @@ static uint64_t open_descriptors(void)
     return open;
 }
 
-static Leftovers count_leftovers(void)
+static Leftovers count_leftovers(const LazyRun *run)
 {
-    return (Leftovers){ .descriptors = open_descriptors(), .threads = count_threads() };
+    return (Leftovers){ .descriptors = open_descriptors(),
+                        .threads = count_threads_by(run->threads) };
 }
 
-static bool check_leftovers(PropertyContext *context, Leftovers before, GError **error)
+static bool check_leftovers(const LazyRun *run, Leftovers before, GError **error)
 {
-    Leftovers now = { .descriptors = open_descriptors(),
-                      .threads = count_settled_threads(before.threads) };
+    const PropertyContext *context = run->context;
+    Leftovers now = count_leftovers(run);
     uint64_t differ = now.descriptors ^ before.descriptors;
 
+    if (now.threads > before.threads) {
+        now.threads = count_settled_threads(before.threads);
+    }
     if (differ) {
         int fd = __builtin_ctzll(differ);
 
@@ -179,13 +190,38 @@ static bool check_installers(LazyRun *run, bool all_loaded)
 
 /* Guest RAM. */
 
+static uint64_t span_of(const LazyBlock *block, uint64_t page, uint64_t n_pages)
+{
+    return guest_access_span(block->host + page * LAZY_PAGE, n_pages, LAZY_PAGE);
+}
+
+/*
+ * The first of the pages @page to @end - 1 that nobody can touch; @end if there is none.
+ * @shut_off: for whatever reason. Else it is poisoned, and the kernel tells which ones can
+ * be: to try all of them would make those that are missing.
+ */
+static uint64_t next_lost(const LazyRun *run, const LazyBlock *block, bool shut_off, uint64_t page,
+                          uint64_t end)
+{
+    const GuestRam *ram = run->context->ram;
+
+    if (shut_off) {
+        return page + span_of(block, page, end - page);
+    }
+    while ((page = guest_ram_next_odd(ram, block->block, page, end)) < end &&
+           span_of(block, page, 1) > 0) {
+        page++;
+    }
+    return page;
+}
+
 /* Of a run of pages that the kernel said it poisoned, the first one is tried. */
-static bool is_lost(const LazyBlock *block, uint64_t page)
+static bool is_lost(const LazyRun *run, const LazyBlock *block, bool shut_off, uint64_t page)
 {
     const LazyPage *state = &block->pages[page];
 
     return (state->poisons > 0 && state->copies == 0 && state->discards == 0) ||
-           guest_access_span(block->host + page * LAZY_PAGE, 1, LAZY_PAGE) == 0;
+           next_lost(run, block, shut_off, page, page + 1) == page;
 }
 
 static bool check_was_not_had(LazyRun *run, const LazyBlock *block, uint64_t page)
@@ -198,7 +234,8 @@ static bool check_was_not_had(LazyRun *run, const LazyBlock *block, uint64_t pag
 }
 
 /* Nobody can touch @first; *end: behind the run of such pages. */
-static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, uint64_t *end)
+static bool give_up_run(LazyRun *run, const LazyBlock *block, bool shut_off, uint64_t first,
+                        uint64_t *end)
 {
     uint64_t page = first;
 
@@ -207,7 +244,7 @@ static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, ui
             return false;
         }
         page++;
-    } while (page < block->n_pages && is_lost(block, page));
+    } while (page < block->n_pages && is_lost(run, block, shut_off, page));
     *end = page;
     if (!guest_ram_repair(run->context->ram, block->block, first * LAZY_PAGE, page * LAZY_PAGE,
                           &run->broken)) {
@@ -222,11 +259,34 @@ static bool give_up_run(LazyRun *run, const LazyBlock *block, uint64_t first, ui
     return true;
 }
 
-/* The first page at or after @page that nobody can touch; n_pages if there is none. */
-static uint64_t next_lost(const LazyBlock *block, uint64_t page)
+/* The first one that nobody said is poisoned; n_pages if there is none. */
+static uint64_t first_sound_page(const LazyBlock *block)
 {
-    return page +
-           guest_access_span(block->host + page * LAZY_PAGE, block->n_pages - page, LAZY_PAGE);
+    uint64_t page = 0;
+
+    while (page < block->n_pages && block->pages[page].poisons > 0) {
+        page++;
+    }
+    return page;
+}
+
+/* Whoever shuts a block off shuts all of it off: one page tells. */
+static bool may_be_shut_off(const LazyRun *run)
+{
+    uint8_t *sound[GUEST_MAX_BLOCKS];
+    unsigned n = 0;
+
+    if (!run->lazy->poisons || lazy_run_may_shut_off(run)) {
+        return true;
+    }
+    for (unsigned i = 0; i < run->n_blocks; i++) {
+        uint64_t page = first_sound_page(&run->blocks[i]);
+
+        if (page < run->blocks[i].n_pages) {
+            sound[n++] = run->blocks[i].host + page * LAZY_PAGE;
+        }
+    }
+    return guest_access_reach(sound, n) < n;
 }
 
 /* A page that the file ended in is taken as loaded, if that is what it looks like. */
@@ -245,12 +305,14 @@ static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
 /* Pages that cannot be touched are taken as loaded: the guest sees nothing wrong in them. */
 static bool give_up_pages(LazyRun *run)
 {
+    bool shut_off = may_be_shut_off(run);
+
     for (unsigned i = 0; i < run->n_blocks; i++) {
         const LazyBlock *block = &run->blocks[i];
         uint64_t page = 0;
 
-        while ((page = next_lost(block, page)) < block->n_pages) {
-            if (!give_up_run(run, block, page, &page)) {
+        while ((page = next_lost(run, block, shut_off, page, block->n_pages)) < block->n_pages) {
+            if (!give_up_run(run, block, shut_off, page, &page)) {
                 return false;
             }
         }
@@ -384,8 +446,8 @@ static bool load_lazily(LazyRun *run, const Input *input, const LoadCase *c, GEr
     if (!give_case_ram(run->context, c, &run->load.load, error)) {
         return false;
     }
-    before = count_leftovers();
-    return start_and_run(run, c, error) && check_leftovers(run->context, before, error);
+    before = count_leftovers(run);
+    return start_and_run(run, c, error) && check_leftovers(run, before, error);
 }
 
 static bool check_lazily(PropertyContext *context, const Input *input, LoadCase *c, GError **error)

@@ -10,6 +10,13 @@
 unsigned count_threads(void);
 
 /*
+ * The same by a descriptor of the process's own, which saves the way to the
+ * folder; -1 is fine.
+ */
+int open_threads(void);
+unsigned count_threads_by(int threads);
+
+/*
  * The same; as long as there are more than @before it waits, up to a second: a
  * thread that was joined is listed until the kernel is done with it.
  */

@@ -180,8 +180,7 @@ static bool check_bounded(PropertyContext *context, const LoadCase *c, const Sub
     return true;
 }
 
-/* The verdict on this load: the header stage alone does not look at pages. */
-static Verdict verdict_for(const PropertyContext *context, SubjectStages stages)
+Verdict verdict_for(const PropertyContext *context, SubjectStages stages)
 {
     const Judgement *judgement = &context->judgement;
 

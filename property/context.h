@@ -78,6 +78,9 @@ typedef struct LoadCase {
 /* Judges the case's file into context->judgement. */
 void judge_case(PropertyContext *context, const LoadCase *c);
 
+/* The verdict on a load of these stages: the header stage alone does not look at pages. */
+Verdict verdict_for(const PropertyContext *context, SubjectStages stages);
+
 /* Would it take too long to judge? (A walk may have to look at every byte.) */
 bool file_is_too_large(const SparseFile *file);
 

@@ -15,7 +15,7 @@
 
 #define MAPPED (UINT64_C(1) << 30) /* of the file, from its start, bytes */
 #define MAX_KEPT 0x40000           /* bytes of data that are kept */
-#define MAX_RANGES 16
+#define MAX_RANGES 128
 
 /* Bytes from the start of the file. */
 typedef struct Range {
@@ -33,8 +33,9 @@ typedef struct Ranges {
 struct KeptFile {
     int fd;
     uint8_t *map;
-    bool is_known; /* all of it is zero but what is in ranges */
-    Ranges written;
+    bool is_known; /* all of it is zero but what is in the ranges */
+    Ranges ranges[2];
+    unsigned written; /* number of those of the file; the other ones are of the next content */
 };
 
 KeptFile *kept_file_new(GError **error)
@@ -110,8 +111,10 @@ static bool find_ranges(const SparseFile *content, Ranges *ranges)
 
 static void zero_what_was_written(KeptFile *self, uint64_t size)
 {
-    for (unsigned i = 0; i < self->written.n; i++) {
-        const Range *range = &self->written.ranges[i];
+    const Ranges *written = &self->ranges[self->written];
+
+    for (unsigned i = 0; i < written->n; i++) {
+        const Range *range = &written->ranges[i];
 
         if (range->start < size) {
             memset(self->map + range->start, 0, MIN(range->end, size) - range->start);
@@ -124,7 +127,7 @@ static int write_anew(KeptFile *self, const SparseFile *content)
 {
     bool ok = sparse_file_to_fd(content, self->fd, NULL);
 
-    self->is_known = find_ranges(content, &self->written) && ok;
+    self->is_known = find_ranges(content, &self->ranges[self->written]) && ok;
     return ok ? self->fd : -1;
 }
 
@@ -140,21 +143,26 @@ static bool set_size(const KeptFile *self, uint64_t size)
 int kept_file_write(KeptFile *file, const SparseFile *content)
 {
     uint64_t size = sparse_file_size(content);
-    Ranges ranges;
+    Ranges *next = &file->ranges[!file->written];
 
-    if (!file->is_known || !find_ranges(content, &ranges)) {
+    if (!file->is_known || !find_ranges(content, next)) {
         return write_anew(file, content);
     }
     if (!set_size(file, size)) {
         return -1;
     }
     zero_what_was_written(file, size);
-    for (unsigned i = 0; i < ranges.n; i++) {
-        const Range *range = &ranges.ranges[i];
+    for (unsigned i = 0; i < next->n; i++) {
+        const Range *range = &next->ranges[i];
 
         sparse_file_read(content, range->start, file->map + range->start,
                          range->end - range->start);
     }
-    file->written = ranges;
+    file->written = !file->written;
+    return file->fd;
+}
+
+int kept_file_descriptor(const KeptFile *file)
+{
     return file->fd;
 }

@@ -28,4 +28,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KeptFile, kept_file_free)
  */
 int kept_file_write(KeptFile *file, const SparseFile *content);
 
+/* The same descriptor; the file is what it was. */
+int kept_file_descriptor(const KeptFile *file);
+
 #endif

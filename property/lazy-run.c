@@ -1149,7 +1149,10 @@ void lazy_run_free(LazyRun *run)
     g_free(run);
 }
 
-/* A file that cannot be made real is read through the model's alone. */
+/*
+ * A file that cannot be made real is read through the model's alone. Where its headers
+ * have to be refused, nobody gets so far as to its pages: it need not be written.
+ */
 static int real_file(LazyRun *run, const SparseFile *file)
 {
     if (!(run->flags & INPUT_LAZY_MAPPED)) {
@@ -1157,6 +1160,9 @@ static int real_file(LazyRun *run, const SparseFile *file)
     }
     if (!run->file) {
         run->file = kept_file_new(NULL);
+    }
+    if (run->file && verdict_for(run->context, SUBJECT_HEADERS) == VERDICT_REJECT) {
+        return kept_file_descriptor(run->file);
     }
     return run->file ? kept_file_write(run->file, file) : -1;
 }

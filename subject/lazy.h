@@ -118,7 +118,8 @@ typedef struct SubjectLazyLoad {
     bool remove_events; /* heed discards by plain madvise() */
     /*
      * The snapshot as a real file, for mapping; borrowed; of all loads of a session the same
-     * descriptor. -1: through load.file alone.
+     * descriptor. -1: through load.file alone. Of pages alone: where the headers have to be
+     * refused, it may be any file.
      */
     int map_fd;
     /* load.file ends here for whoever reads it: bytes; UINT64_MAX: where it ends. Atomic. */

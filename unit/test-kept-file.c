@@ -40,7 +40,7 @@ static void assert_is(int fd, const SparseFile *content)
 /* Few or many pieces, near or far, short or long: what is kept, and what is not. */
 static void make_content(GRand *random, SparseFile *content)
 {
-    unsigned pieces = (unsigned)g_rand_int_range(random, 0, g_rand_boolean(random) ? 6 : 40);
+    unsigned pieces = (unsigned)g_rand_int_range(random, 0, g_rand_boolean(random) ? 6 : 300);
     bool is_far = g_rand_int_range(random, 0, 8) == 0;
     bool is_long = g_rand_int_range(random, 0, 8) == 0;
 

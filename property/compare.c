@@ -33,18 +33,16 @@ static bool wrong_outside(const Comparison *c, uint64_t offset, const char *wher
                                  offset, where, byte_at(c, offset));
 }
 
-static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t count, GError **error)
+static bool check_bytes_from_file(const Comparison *c, uint64_t start, uint64_t length,
+                                  GError **error)
 {
     const JudgedBlock *judged = &c->judgement->blocks[c->block];
     const uint8_t *host = guest_ram_host(c->context->ram, c->block);
-    uint64_t start = first * c->page_size;
-    uint64_t length = count * c->page_size;
     uint64_t file_offset = judged->pages_offset + start;
     size_t span = sparse_file_compare(c->judgement->file, file_offset, host + start, length);
-    uint64_t page = first + span / c->page_size;
+    uint64_t page = (start + span) / c->page_size;
     uint8_t expected = 0;
 
-    c->context->stats.pages += count;
     if (span == length) {
         return true;
     }
@@ -55,6 +53,37 @@ static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t co
                                  "instead of 0x%02x at byte %" PRIu64 " of the page",
                                  page, judged->pages_offset + page * c->page_size, page,
                                  host[start + span], expected, (start + span) % c->page_size);
+}
+
+static bool is_given_up(const Comparison *c, uint64_t offset)
+{
+    return c->context->is_given_up && c->context->is_given_up(c->context, c->block, offset);
+}
+
+/* The end of the bytes from @start on that are given up, or are not; at most @end. */
+static uint64_t end_of_same(const Comparison *c, uint64_t start, uint64_t end, bool given_up)
+{
+    while (start < end && is_given_up(c, start) == given_up) {
+        start = (start / CONTEXT_PAGE + 1) * CONTEXT_PAGE;
+    }
+    return MIN(start, end);
+}
+
+static bool check_run_from_file(const Comparison *c, uint64_t first, uint64_t count, GError **error)
+{
+    uint64_t at = first * c->page_size;
+    uint64_t end = at + count * c->page_size;
+
+    c->context->stats.pages += count;
+    while (at < end) {
+        uint64_t next = c->context->is_given_up ? end_of_same(c, at, end, false) : end;
+
+        if (next > at && !check_bytes_from_file(c, at, next - at, error)) {
+            return false;
+        }
+        at = end_of_same(c, next, end, true);
+    }
+    return true;
 }
 
 static bool check_gap(const Comparison *c, uint64_t first, uint64_t end, GError **error)

@@ -19,6 +19,10 @@ typedef struct LazyRun LazyRun;
 typedef struct PostcopyRun PostcopyRun;
 typedef struct SetupRun SetupRun;
 
+/* Of the page of CONTEXT_PAGE bytes at @offset of the block. */
+#define CONTEXT_PAGE 4096
+typedef bool PageFilter(const PropertyContext *context, unsigned block, uint64_t offset);
+
 struct PropertyContext {
     const Subject *subject;
     GuestRam *ram;
@@ -29,6 +33,7 @@ struct PropertyContext {
     Judgement judgement;
     PropertyStats stats;
     PropertyId ram_property; /* what check_ram() says is broken: eager=model, lazy=eager, ... */
+    PageFilter *is_given_up; /* pages of the file that check_ram() leaves out; NULL: none */
     unsigned patience_ms;    /* see property_context_set_patience() */
     bool lazy_missing;       /* lazy loads cannot be had here, and that was said */
     bool postcopy_missing;   /* it cannot be had here, and that was said */

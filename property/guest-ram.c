@@ -121,8 +121,7 @@ static bool set_errno(GError **error, const char *what)
 /* Address space that nobody can access. NULL: see @error. */
 static uint8_t *reserve(uint64_t size, GError **error)
 {
-    void *base =
-        mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (base == MAP_FAILED) {
         set_errno(error, "cannot reserve address space");
@@ -151,8 +150,8 @@ static bool arena_map_small(GuestRam *ram, unsigned number, GError **error)
         return false;
     }
     /* Whole pages: the guard page begins right behind. */
-    if (mprotect(ram->smalls + number * SMALL_STEP + GUARD, SMALL_BYTES,
-                 PROT_READ | PROT_WRITE) < 0) {
+    if (mprotect(ram->smalls + number * SMALL_STEP + GUARD, SMALL_BYTES, PROT_READ | PROT_WRITE) <
+        0) {
         return set_errno(error, "cannot make memory accessible");
     }
     arena->base = ram->smalls + number * SMALL_STEP;

@@ -21,10 +21,10 @@
 
 #include <semaphore.h>
 
-#define LAZY_PAGE 4096        /* host page, bytes */
-#define LAZY_MAX_PAGES 0x8000 /* host pages of one case */
-#define LAZY_MAX_EXPECTED 64  /* pages that the guest may change */
-#define LAZY_TIME_LIMIT_S 30  /* for an execution */
+#define LAZY_PAGE CONTEXT_PAGE /* host page, bytes */
+#define LAZY_MAX_PAGES 0x8000  /* host pages of one case */
+#define LAZY_MAX_EXPECTED 64   /* pages that the guest may change */
+#define LAZY_TIME_LIMIT_S 30   /* for an execution */
 
 /* What a host page has been through. */
 typedef struct LazyPage {
@@ -37,6 +37,7 @@ typedef struct LazyPage {
     bool touched;     /* by the guest */
     bool kept;        /* the guest got at it since it was discarded last */
     bool raced;       /* read while it was changed: who placed it last is unknown */
+    bool given_up;    /* nobody could touch it after a load that failed */
     uint8_t pending;  /* writes and discards that are not over */
 } LazyPage;
 
@@ -104,7 +105,7 @@ struct LazyRun {
     const SubjectLazy *lazy;
     void *session; /* NULL: lazy loads cannot be had */
     Watchdog *watchdog;
-    int threads; /* see open_threads() */
+    int threads;    /* see open_threads() */
     KeptFile *file; /* the snapshot as a real file; NULL: not needed so far */
     GuestThread guests[SCHEDULE_GUEST_THREADS];
     GuestAct *own_act; /* of the schedule's own thread; NULL: none is under way */

@@ -252,9 +252,7 @@ static bool give_up_run(LazyRun *run, const LazyBlock *block, bool shut_off, uin
     }
     while (page-- > first) {
         block->pages[page].expected = 0;
-        if (page_has_data(run, block, page)) {
-            lazy_run_restore_page(run, block, page);
-        }
+        block->pages[page].given_up = true;
     }
     return true;
 }
@@ -296,13 +294,13 @@ static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
     uint64_t page = (run->load.cut_at - start) / LAZY_PAGE;
 
     if (run->load.map_fd >= 0 && run->load.cut_at >= start && page < block->n_pages &&
-        !block->pages[page].expected && page_has_data(run, block, page) &&
-        lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
+        !block->pages[page].expected && !block->pages[page].given_up &&
+        page_has_data(run, block, page) && lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
         lazy_run_restore_page(run, block, page);
     }
 }
 
-/* Pages that cannot be touched are taken as loaded: the guest sees nothing wrong in them. */
+/* In pages that cannot be touched the guest sees nothing wrong. */
 static bool give_up_pages(LazyRun *run)
 {
     bool shut_off = may_be_shut_off(run);
@@ -351,14 +349,30 @@ static bool check_own_pages(LazyRun *run)
     return true;
 }
 
-static bool check_all_ram(LazyRun *run, GError **error)
+static bool is_given_up(const PropertyContext *context, unsigned block, uint64_t offset)
+{
+    const LazyRun *run = context->lazy;
+
+    for (unsigned i = 0; i < run->n_blocks; i++) {
+        const LazyBlock *lazy = &run->blocks[i];
+
+        if (lazy->block == block) {
+            return offset / LAZY_PAGE < lazy->n_pages && lazy->pages[offset / LAZY_PAGE].given_up;
+        }
+    }
+    return false;
+}
+
+static bool check_all_ram(LazyRun *run, bool failed, GError **error)
 {
     PropertyContext *context = run->context;
     bool holds;
 
     context->ram_property = lazy_run_may_fail(run) ? PROPERTY_NO_SILENT_ZERO : PROPERTY_LAZY_EAGER;
     guest_ram_survey(context->ram, run->load.load.guest->n_blocks);
+    context->is_given_up = failed ? is_given_up : NULL;
     holds = check_ram(context, &context->judgement, run->load.load.blocks, error);
+    context->is_given_up = NULL;
     context->ram_property = PROPERTY_EAGER_MODEL;
     return holds;
 }
@@ -390,7 +404,8 @@ static bool check_ended(LazyRun *run, const LoadCase *c, const AllocMeter *meter
            (failed ? check_failure(run, refusal) && give_up_pages(run)
                    : check_outcome(run->context, c, &run->load.load, meter, status, refusal,
                                    &run->broken)) &&
-           check_installers(run, !failed) && check_own_pages(run) && check_all_ram(run, error);
+           check_installers(run, !failed) && check_own_pages(run) &&
+           check_all_ram(run, failed, error);
 }
 
 static bool run_schedule(LazyRun *run, const LoadCase *c, const AllocMeter *meter, GError **error)

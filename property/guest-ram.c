@@ -18,8 +18,6 @@
 #define SLACK 512
 #define GUARD 4096
 #define PAGE 4096
-#define SMALL_BYTES (GUEST_RAM_SMALL + GUARD) /* of a small arena, between its guards */
-#define SMALL_STEP (SMALL_BYTES + 2 * GUARD)  /* from one small arena to the next */
 /* Of st_blocks, bytes. */
 #define STAT_BLOCK 512
 
@@ -61,8 +59,6 @@ typedef struct RamBlock {
 
 struct GuestRam {
     RamBlock blocks[GUEST_MAX_BLOCKS];
-    uint8_t *smalls; /* the small arenas, side by side; NULL: none so far */
-    uint64_t pagemap[GUEST_MAX_BLOCKS * SMALL_STEP / PAGE];
     Arena forbidden;
     int pagemap_fd; /* -1: not needed so far */
     pid_t pagemap_pid;
@@ -76,6 +72,7 @@ GuestRam *guest_ram_new(void)
 
     for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
         ram->blocks[i].small.fd = -1;
+        ram->blocks[i].present = UINT64_MAX;
         ram->blocks[i].large.fd = -1;
     }
     ram->forbidden.fd = -1;
@@ -96,10 +93,8 @@ static void arena_unmap(Arena *arena)
 
 void guest_ram_free(GuestRam *ram)
 {
-    if (ram->smalls) {
-        munmap(ram->smalls, GUEST_MAX_BLOCKS * SMALL_STEP);
-    }
     for (unsigned i = 0; i < GUEST_MAX_BLOCKS; i++) {
+        arena_unmap(&ram->blocks[i].small);
         arena_unmap(&ram->blocks[i].large);
     }
     arena_unmap(&ram->forbidden);
@@ -118,45 +113,32 @@ static bool set_errno(GError **error, const char *what)
     return false;
 }
 
-/* Address space that nobody can access. NULL: see @error. */
-static uint8_t *reserve(uint64_t size, GError **error)
-{
-    void *base = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (base == MAP_FAILED) {
-        set_errno(error, "cannot reserve address space");
-        return NULL;
-    }
-    return base;
-}
-
 /* Reserves address space of which all but the middle is inaccessible. */
 static bool arena_reserve(Arena *arena, uint64_t size, GError **error)
 {
-    arena->base = reserve(size + 2 * GUARD, error);
+    uint8_t *base =
+        mmap(NULL, size + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (base == MAP_FAILED) {
+        return set_errno(error, "cannot reserve address space");
+    }
+    arena->base = base;
     arena->size = size;
-    return arena->base;
+    return true;
 }
 
-/* Side by side, so that one system call tells which pages of all of them are there. */
-static bool arena_map_small(GuestRam *ram, unsigned number, GError **error)
+static bool arena_map_small(Arena *arena, GError **error)
 {
-    Arena *arena = &ram->blocks[number].small;
-
     if (arena->base) {
         return true;
     }
-    if (!ram->smalls && !(ram->smalls = reserve(GUEST_MAX_BLOCKS * SMALL_STEP, error))) {
+    /* Whole pages: the guard page begins right behind. */
+    if (!arena_reserve(arena, GUEST_RAM_SMALL + GUARD, error)) {
         return false;
     }
-    /* Whole pages: the guard page begins right behind. */
-    if (mprotect(ram->smalls + number * SMALL_STEP + GUARD, SMALL_BYTES, PROT_READ | PROT_WRITE) <
-        0) {
+    if (mprotect(arena->base + GUARD, arena->size, PROT_READ | PROT_WRITE) < 0) {
         return set_errno(error, "cannot make memory accessible");
     }
-    arena->base = ram->smalls + number * SMALL_STEP;
-    arena->size = SMALL_BYTES;
-    ram->blocks[number].present = UINT64_MAX;
     memset(arena->base + GUARD, GUEST_RAM_CANARY, arena->size);
     return true;
 }
@@ -314,58 +296,32 @@ static bool may_have_all_pages(const RamBlock *block)
     return !(pages_of_small(block) & ~block->present);
 }
 
-/* What is swapped out is there, too. */
-static void note_present(const GuestRam *ram, RamBlock *block)
+/* Where the kernel does not say, all of the block's pages may be there, as before. */
+static void survey_small(const GuestRam *ram, RamBlock *block)
 {
-    const uint64_t *end = ram->pagemap + (end_of_small(block) - ram->smalls) / PAGE;
-    uint64_t n = block->max_length / PAGE;
+    uint64_t entries[GUEST_RAM_SMALL / PAGE];
+    size_t n = block->max_length / PAGE;
     uint64_t present = 0;
 
-    if (block->max_length % PAGE) {
+    if (block->max_length % PAGE || !read_pagemap(ram, block->host, entries, n)) {
         return;
     }
-    for (uint64_t i = 0; i < n; i++) {
-        present |= (uint64_t)(end[-1 - (int64_t)i] >= ENTRY_SWAPPED) << i;
+    /* What is swapped out is there, too. */
+    for (size_t i = 0; i < n; i++) {
+        present |= (uint64_t)(entries[n - 1 - i] >= ENTRY_SWAPPED) << i;
     }
     block->present = (block->present & ~pages_of_small(block)) | present;
 }
 
-static bool has_small_holes(const RamBlock *block)
-{
-    return !block->is_large && block->has_holes;
-}
-
-/* Where the kernel does not say, all of the blocks' pages may be there. */
-static void survey_small(GuestRam *ram, unsigned n_blocks)
-{
-    const size_t per_arena = SMALL_STEP / PAGE;
-    unsigned first = 0;
-    unsigned last = n_blocks;
-
-    while (first < n_blocks && !has_small_holes(&ram->blocks[first])) {
-        first++;
-    }
-    while (last > first && !has_small_holes(&ram->blocks[last - 1])) {
-        last--;
-    }
-    if (first == last ||
-        !read_pagemap(ram, ram->smalls + first * SMALL_STEP, ram->pagemap + first * per_arena,
-                      (last - first) * per_arena)) {
-        return;
-    }
-    for (unsigned i = first; i < last; i++) {
-        if (has_small_holes(&ram->blocks[i])) {
-            note_present(ram, &ram->blocks[i]);
-        }
-    }
-}
-
 void guest_ram_survey(GuestRam *ram, unsigned n_blocks)
 {
-    survey_small(ram, n_blocks);
     for (unsigned i = 0; i < n_blocks; i++) {
-        if (ram->blocks[i].is_large) {
-            arena_survey(&ram->blocks[i].large);
+        RamBlock *block = &ram->blocks[i];
+
+        if (block->is_large) {
+            arena_survey(&block->large);
+        } else if (block->has_holes) {
+            survey_small(ram, block);
         }
     }
 }
@@ -398,11 +354,9 @@ static void fill_with_zeroes(const RamBlock *block)
     }
 }
 
-static bool prepare_small(GuestRam *ram, unsigned number, uint8_t before, GError **error)
+static bool prepare_small(RamBlock *block, uint8_t before, GError **error)
 {
-    RamBlock *block = &ram->blocks[number];
-
-    if (!arena_map_small(ram, number, error)) {
+    if (!arena_map_small(&block->small, error)) {
         return false;
     }
     block->host = end_of_small(block) - block->max_length;
@@ -450,8 +404,7 @@ bool guest_ram_prepare(GuestRam *ram, const Guest *guest, uint8_t before, GError
         block->used_length = guest->blocks[i].used_length;
         block->max_length = guest->blocks[i].max_length;
         block->is_large = block->max_length > GUEST_RAM_SMALL;
-        if (block->is_large ? !prepare_large(block, error)
-                            : !prepare_small(ram, i, before, error)) {
+        if (block->is_large ? !prepare_large(block, error) : !prepare_small(block, before, error)) {
             return false;
         }
     }

@@ -44,6 +44,19 @@ static uint8_t *map_span(size_t shut)
     return pages;
 }
 
+/* Anywhere, and in any order. */
+static void check_reach(void)
+{
+    uint8_t *pages = map_span(5);
+    uint8_t *const bytes[] = { pages + 9 * 4096, pages + 1, pages + 5 * 4096, pages };
+
+    g_assert_cmpuint(guest_access_reach(bytes, 0), ==, 0);
+    g_assert_cmpuint(guest_access_reach(bytes, 2), ==, 2);
+    g_assert_cmpuint(guest_access_reach(bytes, 4), ==, 2);
+    g_assert_cmpuint(guest_access_reach(bytes + 2, 2), ==, 0);
+    munmap(pages, SPAN_PAGES * 4096);
+}
+
 static int body_span(void *opaque)
 {
     static const size_t shut[] = { 0, 1, 63, 64, 65, 127, 128, SPAN_PAGES - 1 };
@@ -60,6 +73,7 @@ static int body_span(void *opaque)
                          SPAN_PAGES - shut[i] - 1);
         munmap(pages - (shut[i] + 1) * 4096, SPAN_PAGES * 4096);
     }
+    check_reach();
     return 0;
 }
 

@@ -229,6 +229,20 @@ static void test_holes_between_odd_blocks(void **state)
     }
 }
 
+/* Neither what is there nor what is merely missing; all, while the kernel is not asked. */
+static void test_no_page_is_odd(void **state)
+{
+    g_autoptr(GuestRam) ram = guest_ram_new();
+    Guest guest = guest_of(64 * 4096, 64 * 4096);
+
+    (void)state;
+    prepare(ram, &guest, 0x5a);
+    assert_int_equal(guest_ram_next_odd(ram, 0, 3, 64), 3);
+    guest_ram_will_have_holes(ram, 1);
+    assert_int_equal(madvise(guest_ram_host(ram, 0), 7 * 4096, MADV_DONTNEED), 0);
+    assert_int_equal(guest_ram_next_odd(ram, 0, 3, 64), 64);
+}
+
 static void check_repair(const Guest *guest)
 {
     g_autoptr(GuestRam) ram = guest_ram_new();
@@ -333,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_holes),
         cmocka_unit_test(test_holes_of_a_longer_block),
         cmocka_unit_test(test_holes_between_odd_blocks),
+        cmocka_unit_test(test_no_page_is_odd),
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_small_writes_are_seen),
         cmocka_unit_test(test_large_writes_are_seen),

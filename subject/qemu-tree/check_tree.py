@@ -76,6 +76,10 @@ def snapshot_of(tree):
             for path, state in states.items()}
 
 
+def version_of(tree):
+    return (tree / "VERSION").read_text().strip()
+
+
 def fetch(check, feature, out, *words):
     script = check.source / "subject" / "qemu-tree" / "builder" / "fetch.py"
     result = check.run(sys.executable, "-B", script, "--out", out, *words, stdout=subprocess.PIPE,
@@ -284,17 +288,17 @@ def step_nfc(check):
 
 
 def run_findings(check, build, tree):
-    version = (tree / "VERSION").read_text().strip()
-    return check.run(sys.executable, "-B", check.source / "cmake" / "findings.py", "run",
-                     "--source", check.source, "--build", build, "--tree-replay",
-                     build / "bin" / "qemu-tree-stream-replay", "--tree-version", version).returncode
+    """On the tree alone: the binary is of another version, and has its own test."""
+    command = [sys.executable, "-B", check.source / "cmake" / "findings.py", "run", "--source",
+               check.source, "--build", build, "--tree-version", version_of(tree),
+               "--tree-replay", build / "bin" / "qemu-tree-stream-replay"]
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "QTEST_QEMU_BINARY"}
+    return check.run(*command, env=environment).returncode
 
 
 def step_findings(check):
-    tree = check.tree()
-    # The binary is of another version, and has its own test.
-    os.environ.pop("QTEST_QEMU_BINARY", None)
-    return run_findings(check, check.build, tree)
+    return run_findings(check, check.build, check.tree())
 
 
 # Since 10.2 loadvm clears the pages that are not in the file.
@@ -304,7 +308,7 @@ CLEARING = "DIFFERENCE on the reproducer of loadvm-keeps-pages"
 
 def is_told(check, build, base):
     """Does 'ninja nfc' tell what the release does, and @base does not?"""
-    if tuple(map(int, (base / "VERSION").read_text().split(".")[:2])) >= CLEARS_SINCE:
+    if tuple(int(number) for number in version_of(base).split(".")[:2]) >= CLEARS_SINCE:
         return True
     result = check.run("ninja", "-C", build, "nfc", stdout=subprocess.PIPE, text=True,
                        errors="replace", env=dict(os.environ, NFC_COMPARE="verdict,ram",
@@ -325,7 +329,6 @@ def step_release(check):
             check.run("ninja", "-C", build, "qemu-tree-all", "finding-case").returncode or \
             check.run(build / "bin" / "test-qemu-tree").returncode:
         return 1
-    os.environ.pop("QTEST_QEMU_BINARY", None)
     failed = [stem for stem in RUNS if replay(check, build, stem)]
     if failed or run_findings(check, build, tree):
         return 1

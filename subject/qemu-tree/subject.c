@@ -86,6 +86,12 @@ SubjectStatus tree_load_file(SubjectLoad *load, GError **error)
 }
 
 #if PAGEWISE_HAVE_PARSE_RAMBLOCK
+/* Of a record, what parse_ramblock() reads of it before the header: the address of rule X1. */
+static uint64_t bytes_before_header(const SubjectLoad *load)
+{
+    return PAGEWISE_HAVE_BLOCK_ADDRESS && load->guest->x_ignore_shared ? sizeof(uint64_t) : 0;
+}
+
 /* The block alone, as from its record in the file on. */
 static SubjectStatus load_block(SubjectLoad *load, GError **error)
 {
@@ -93,10 +99,10 @@ static SubjectStatus load_block(SubjectLoad *load, GError **error)
     bool loaded;
 
     begin(load);
-    if (!can_load(load->guest)) {
+    if (!can_load(load->guest) || load->header_offset < bytes_before_header(load)) {
         return SUBJECT_UNSUPPORTED;
     }
-    file = tree_channel_open(load, load->header_offset);
+    file = tree_channel_open(load, load->header_offset - bytes_before_header(load));
     loaded = tree_ram_load_block(file, tree_platform_block(0), load->used_length);
     /* As the caller does behind each block. */
     if (loaded && qemu_file_get_error(file)) {

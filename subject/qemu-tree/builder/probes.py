@@ -38,9 +38,14 @@ QUESTIONS = (
     has("PARSE_RAMBLOCK", RAM, "one block", "parse_ramblock"),
     Question("PARSE_RAMBLOCK_ERRP", RAM, None, "parse_ramblock",
              call("parse_ramblock((QEMUFile *)0, (RAMBlock *)0, 0, (Error **)0)")),
-    # No compiler can tell what is checked: the one question that is asked of the text.
+    # No compiler can tell what is checked: that is asked of the text.
     Question("PAGE_SIZE_CHECKED", RAM, "page_size checked", "header.page_size != ...",
              re.compile(r"header(\.|->)page_size\s*[!=]=|[!=]=\s*header(\.|->)page_size")),
+    # Likewise: in which order. Is the address of X1 read before the mapped-ram header?
+    Question("BLOCK_ADDRESS", RAM, None, "migrate_ignore_shared()",
+             re.compile(r"\nstatic int parse_ramblock\([^;{]*\)\n\{\n(?:(?!\n\}\n).)*?"
+                        r"migrate_ignore_shared\(\)(?:(?!\n\}\n).)*?parse_ramblock_mapped_ram\(",
+                        re.DOTALL)),
     has("HEADER_STAGE", RAM, "header stage", "parse_ramblock_mapped_ram_header"),
     has("PAGES_STAGE", RAM, "pages stage", "parse_ramblock_mapped_ram_pages"),
     has("ZEROING", RAM, "loadvm clears pages", "handle_zero_mapped_ram"),

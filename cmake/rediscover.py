@@ -12,6 +12,7 @@ time; 1: one was not, or something was found that is not in the registry.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from registry import GOOD, read_registry
 
 # A hang must not take the time of all others.
 HANG_SECONDS = 10
+# Of one run of a target: the next one may be allowed to meet something else.
+RUN_SECONDS = 5
 LIMITS = Limits(wall=2 * HANG_SECONDS, cpu=HANG_SECONDS, memory=1 << 30)
 TARGETS = {"qemu-tree-layout": "fuzz-layout", "qemu-tree-stream": "fuzz-stream"}
 
@@ -36,13 +39,16 @@ class Search:
     def __init__(self, options, scratch):
         self.options, self.scratch = options, Path(scratch)
         self.started = time.monotonic()
-        self.shipped = options.source.resolve() / "corpus" / "findings"
-        self.known = self.scratch / "findings"
-        self.known.mkdir()
-        self.wanted = {finding.id: finding for finding in read_registry(self.shipped)
+        shipped = options.source.resolve() / "corpus" / "findings"
+        self.wanted = {finding.id: finding for finding in read_registry(shipped)
                        if finding.is_registered("qemu-tree", options.version)
                        and finding.reproducer.get("only", "qemu-tree") == "qemu-tree"}
+        self.folder = self.scratch / "wanted"
+        self.folder.mkdir()
+        for name in self.wanted:
+            os.symlink(shipped / name, self.folder / name)
         self.found, self.strange = {}, []
+        self.places = set()
         self.lock = threading.Lock()
 
     def elapsed(self):
@@ -53,38 +59,63 @@ class Search:
                 or self.elapsed() >= self.options.seconds)
 
     def note(self, target, outcome, ids):
-        """Registers what matches; False: nothing does."""
+        """
+        Marks what matches as found. False: nothing does, and none that did has ended at
+        that place (a rule broken before may leave nothing to be said of the one that
+        explains it).
+        """
+        place = re.search(r"^SUMMARY: .*", outcome.text, re.MULTILINE)
         with self.lock:
-            new = [name for name in ids if name in self.wanted and name not in self.found]
-            for name in new:
-                self.found[name] = self.elapsed()
-                os.symlink(self.shipped / name, self.known / name)
-                print(f"  {self.elapsed():6.1f} s  {name:28} {outcome.name:16} by {target}",
-                      flush=True)
-            return bool(new) or any(name in self.found for name in ids)
+            matching = [self.wanted[name] for name in ids if name in self.wanted
+                        and self.wanted[name].ends_as("qemu-tree", outcome)]
+            # What has a narrower trigger explains more.
+            narrowest = min((finding.trigger_span() for finding in matching), default=None)
+            for finding in matching:
+                if finding.id not in self.found and finding.trigger_span() == narrowest:
+                    self.found[finding.id] = self.elapsed()
+                    print(f"  {self.elapsed():6.1f} s  {finding.id:28} {outcome.name:16} "
+                          f"by {target}", flush=True)
+            if matching and place:
+                self.places.add(place[0])
+            return bool(matching) or (place and place[0] in self.places)
+
+    def registry(self, folder, run):
+        """A registry of what was found, for a run."""
+        with self.lock:
+            names = list(self.found)
+            missing = [finding for name, finding in self.wanted.items() if name not in names]
+        spared = missing[run // 2 % len(missing)] if missing and run % 2 else None
+        known = folder / f"findings-{run}"
+        known.mkdir()
+        for name in names:
+            text = self.wanted[name].text_sparing(spared)
+            if text:
+                (known / name).mkdir()
+                (known / name / "finding.ini").write_text(text)
+        return known
 
 
-def environment(search):
-    return dict(os.environ, PAGEWISE_FINDINGS=str(search.known))
+def environment(known):
+    return dict(os.environ, PAGEWISE_FINDINGS=str(known))
 
 
-def classify(search, target, artifact):
+def classify(search, target, artifact, known):
     program = search.options.build / "bin" / f"{target}-replay"
-    with LimitedProcess([program, artifact], LIMITS, environment(search)) as process:
+    with LimitedProcess([program, artifact], LIMITS, environment(known)) as process:
         process.wait()
     return classify_replay(process)
 
 
 def match(search, outcome, artifact):
     result = subprocess.run([search.options.build / "bin" / "finding-case", "match",
-                             search.shipped, outcome.name, artifact],
+                             search.folder, outcome.name, artifact],
                             capture_output=True, text=True, check=True)
     return result.stdout.split()
 
 
-def run_once(search, target, folder, seed):
-    """One run of the fuzzer, until it finds something or the time is over."""
-    left = max(1, int(search.options.seconds - search.elapsed()))
+def run_once(search, target, folder, seed, known):
+    """One run of the fuzzer, until it finds something or its time is over."""
+    left = min(RUN_SECONDS, max(1, int(search.options.seconds - search.elapsed())))
     command = [search.options.build / "bin" / target, f"-max_total_time={left}",
                f"-seed={seed}", f"-timeout={HANG_SECONDS}", "-rss_limit_mb=4096", "-len_control=0",
                f"-artifact_prefix={folder}/artifact-", folder / "corpus",
@@ -93,7 +124,7 @@ def run_once(search, target, folder, seed):
     if dictionary.exists():
         command.append(f"-dict={dictionary}")
     with open(folder / "log", "wb") as log:
-        with subprocess.Popen(command, env=environment(search), stdin=subprocess.DEVNULL,
+        with subprocess.Popen(command, env=environment(known), stdin=subprocess.DEVNULL,
                               stdout=log, stderr=log) as process:
             while process.poll() is None:
                 if search.is_over():
@@ -105,14 +136,15 @@ def run_once(search, target, folder, seed):
 def run_target(search, target):
     folder = search.scratch / target
     (folder / "corpus").mkdir(parents=True)
-    seed = 1
+    seed = 0
     while not search.is_over():
-        artifact = run_once(search, target, folder, seed)
         seed += 1
+        known = search.registry(folder, seed)
+        artifact = run_once(search, target, folder, seed, known)
         if artifact is None or search.is_over():
             continue
         try:
-            outcome = classify(search, target, artifact)
+            outcome = classify(search, target, artifact, known)
             # What is found while another target registers the same is right by now.
             if outcome.name not in GOOD and not search.note(target, outcome,
                                                             match(search, outcome, artifact)):

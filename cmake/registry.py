@@ -6,12 +6,14 @@ what runs the reproducers (findings.py, rediscover.py) and writes docs/findings.
 """
 
 import configparser
+import io
 import re
 from pathlib import Path
 
 OUTCOMES = ("right", "refused", "crash", "hang", "memory blow-up", "accepted wrong",
             "refused wrongly", "leak", "unpredictable")
 GOOD = ("right", "refused")
+ANY = (1 << 64) - 1
 SUBJECTS = ("qemu-binary", "qemu-tree")
 
 
@@ -31,20 +33,42 @@ def outcome_class(text):
     raise RegistryError(f"'{text}' is no outcome: {', '.join(OUTCOMES)}")
 
 
+def values_of(repair):
+    """The first and the last value of a field that trigger it: 'N', 'N-', 'N-M', or any."""
+    first, dash, last = repair.get("value", "0-").partition("-")
+    return int(first, 0), int(last, 0) if last else ANY if dash else int(first, 0)
+
+
+def left_of(repair, other):
+    """The ranges of values of @repair that trigger nothing of the finding @other."""
+    ranges = [values_of(repair)]
+    for taken in other.repairs if other else ():
+        if taken.get("rule") != repair.get("rule"):
+            continue
+        low, high = values_of(taken)
+        ranges = [part for first, last in ranges
+                  for part in ((first, min(last, low - 1)), (max(first, high + 1), last))
+                  if part[0] <= part[1]]
+    return ranges
+
+
 class Finding:
     """One folder of the registry."""
 
     def __init__(self, folder):
         self.folder = folder
         self.id = folder.name
+        try:
+            self._read(self._parser())
+        except (OSError, configparser.Error, KeyError, RegistryError) as error:
+            raise RegistryError(f"{folder / 'finding.ini'}: {error}") from error
+
+    def _parser(self):
         parser = configparser.ConfigParser(interpolation=None, delimiters=("=",),
                                            comment_prefixes=("#",))
         parser.optionxform = str
-        try:
-            parser.read_string((folder / "finding.ini").read_text())
-            self._read(parser)
-        except (OSError, configparser.Error, KeyError, RegistryError) as error:
-            raise RegistryError(f"{folder / 'finding.ini'}: {error}") from error
+        parser.read_string((self.folder / "finding.ini").read_text())
+        return parser
 
     def _read(self, parser):
         finding = parser["finding"]
@@ -76,6 +100,33 @@ class Finding:
         """It has been seen in that very version, and is no race, which may not show."""
         versions = [text.strip() for text in self.measured.get(subject, "").split(",")]
         return version in versions and "tries" not in self.reproducer
+
+    def trigger_span(self):
+        """How many values of a field trigger it, at least."""
+        return min(last - first for first, last in map(values_of, self.repairs))
+
+    def text_sparing(self, other):
+        """
+        finding.ini, but its repairs leave alone what triggers @other (None: nothing does).
+        Empty, where no repair is left.
+        """
+        parser = self._parser()
+        for name in [name for name in parser.sections() if name.startswith("repair")]:
+            repair = dict(parser[name])
+            parser.remove_section(name)
+            for number, (first, last) in enumerate(left_of(repair, other)):
+                group = f"{name}-{number}"
+                parser[group] = repair
+                if "rule" in repair and (first, last) != (0, ANY):
+                    parser[group]["value"] = f"{first:#x}-{last:#x}"
+        text = io.StringIO()
+        if any(name.startswith("repair") for name in parser.sections()):
+            parser.write(text)
+        return text.getvalue()
+
+    def ends_as(self, subject, outcome):
+        """Where a detail is registered ("crash SEGV"), it counts."""
+        return any(str(outcome).startswith(text) for text in self.outcomes.get(subject, []))
 
     def expected(self, subject):
         return [outcome_class(text) for text in self.outcomes.get(subject, [])]

@@ -6,6 +6,7 @@
 
 import argparse
 import io
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -17,7 +18,7 @@ import findings
 import nfc
 from findings import CaseTool, Outcome, QemuTree, classify_end, classify_replay, judge
 from limited import LimitedProcess, Limits
-from registry import Finding, RegistryError, outcome_class, read_registry
+from registry import Finding, RegistryError, left_of, outcome_class, read_registry
 
 INI = """\
 [finding]
@@ -144,6 +145,50 @@ class FindingsTest(unittest.TestCase):
                      "The reason.", "PAGEWISE_FINDINGS=none", "page 3", "#0 0x1 in parse_it",
                      str(finding.folder)):
             self.assertIn(part, output.getvalue())
+
+    def test_what_a_repair_lays_bare_is_matched(self):
+        """Page 3 lies behind the file's end, which no rule says while page_size is wrong."""
+        self.finding(name="wrong-size")
+        behind = self.finding(name="behind-the-end")
+        behind.folder.joinpath("finding.ini").write_text(
+            INI.format(id="behind-the-end", fixed="").replace("rule = H2", "rule = P1")
+            .replace("action = set page_size", "action = clear bits")
+            .replace("crash SEGV; hang", "leak"))
+        behind.folder.joinpath("snapshot.txt").write_text(
+            "[snapshot]\nfile_size = 0x101000\n[block 0]\nidstr = ram\nused_length = 1M\n"
+            "pages = 3\npage_size = 2K\n")
+        path = self.folder / "input"
+        tool = CaseTool(Options.build / "bin" / "finding-case", self.folder)
+        tool.run("input", behind, path)
+        for outcome, expected in (("crash", ["wrong-size"]), ("leak", ["behind-the-end"])):
+            result = subprocess.run([tool.program, "match", self.folder, outcome, path],
+                                    capture_output=True, text=True, check=True)
+            with self.subTest(outcome):
+                self.assertEqual(result.stdout.split(), expected)
+
+    def test_repairs_spare_what_is_to_be_found(self):
+        def repaired(value):
+            finding = self.finding(name=f"values-{value}")
+            finding.repairs = [{"rule": "R6", "value": value} if value else {"rule": "R6"}]
+            return finding
+
+        for value, other, left in (("", "", []), ("", "8-", [(0, 7)]),
+                                   ("1-9", "3-4", [(1, 2), (5, 9)]), ("1-9", "20", [(1, 9)])):
+            with self.subTest(value=value, other=other):
+                taken = argparse.Namespace(repairs=[{"rule": "R6", "value": other or "0-"}])
+                self.assertEqual(left_of({"rule": "R6", "value": value or "0-"}, taken), left)
+        wide, narrow = repaired(""), repaired("8-15")
+        self.assertGreater(wide.trigger_span(), narrow.trigger_span())
+        self.assertIn("value = 0x10-", self.finding(name="other").text_sparing(
+            argparse.Namespace(repairs=[{"rule": "H2", "value": "0-15"}])))
+        self.assertEqual(self.finding(name="all").text_sparing(
+            argparse.Namespace(repairs=[{"rule": "H2"}])), "")
+
+    def test_a_detail_that_is_registered_counts(self):
+        finding = self.finding()
+        self.assertTrue(finding.ends_as("qemu-tree", Outcome("crash", "SEGV")))
+        self.assertFalse(finding.ends_as("qemu-tree", Outcome("crash", "FPE")))
+        self.assertTrue(finding.ends_as("qemu-tree", Outcome("hang", "of CPU time")))
 
     def test_wrong_entries_are_told(self):
         for replace, by in (("crash SEGV", "sulks"), ("title = It breaks\n", ""),

@@ -376,6 +376,20 @@ static bool cut_unspecified(FindingLoad *load, const Judgement *judgement, GStri
     return true;
 }
 
+static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *judgement,
+                        GString *log)
+{
+    judge(load, judgement);
+    return repair_once(findings, load, judgement, log) || cut_unspecified(load, judgement, log);
+}
+
+bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *log)
+{
+    g_autofree Judgement *judgement = g_new0(Judgement, 1);
+
+    return repair_next(findings, load, judgement, log);
+}
+
 unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log)
 {
     g_autofree Judgement *judgement = NULL;
@@ -385,11 +399,8 @@ unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *l
         return 0;
     }
     judgement = g_new0(Judgement, 1);
-    do {
-        judge(load, judgement);
-    } while (
-        (repair_once(findings, load, judgement, log) || cut_unspecified(load, judgement, log)) &&
-        ++done < FINDINGS_MAX_REPAIRS);
+    while (repair_next(findings, load, judgement, log) && ++done < FINDINGS_MAX_REPAIRS) {
+    }
     return done;
 }
 

@@ -145,6 +145,16 @@ typedef struct FindingLoad {
 unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log);
 
 /**
+ * findings_repair_next:
+ *
+ * The next one of those repairs alone. What it lays bare, a reader that goes on
+ * where the document says nothing has met before.
+ *
+ * Returns: whether there was one.
+ */
+bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *log);
+
+/**
  * findings_match:
  *
  * Returns: the first finding that the (unrepaired) load triggers and that was

@@ -11,7 +11,8 @@
  *     finding-case repair REGISTRY ID FILE    the repaired file; prints the repairs
  *     finding-case match REGISTRY OUTCOME INPUT
  *         the ids of the findings that a fuzz input (of a file) triggers and that
- *         were seen to end so
+ *         were seen to end so; where there is none, those that come to light when
+ *         the others are repaired
  *
  * Exit status: 0; 3: compare: RAM is not what the model says, or the file had
  * to be refused; else: trouble.
@@ -222,16 +223,20 @@ static int run_compare(Case *c, char **arguments, GError **error)
     return STATUS_OK;
 }
 
-static int print_matches(const Findings *findings, const FindingLoad *load, FindingOutcome outcome)
+/* False: there is none. */
+static bool print_matches(const Findings *findings, const FindingLoad *load, FindingOutcome outcome)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < findings_count(findings); i++) {
         const Finding *finding = findings_get(findings, i);
 
         if ((finding->outcomes >> outcome & 1) && finding_is_triggered(finding, load)) {
             printf("%s\n", finding->id);
+            any = true;
         }
     }
-    return STATUS_OK;
+    return any;
 }
 
 static int run_match(const char *registry, const char *outcome_name, const char *path,
@@ -246,6 +251,7 @@ static int run_match(const char *registry, const char *outcome_name, const char 
     Input input;
     Guest guest;
     FindingLoad load = { .file = file, .guest = &guest };
+    unsigned repairs = 0;
 
     if (!findings || !g_file_get_contents(path, &data, &size, error)) {
         return STATUS_TROUBLE;
@@ -261,7 +267,10 @@ static int run_match(const char *registry, const char *outcome_name, const char 
     load.one_block = input.kind == INPUT_HEADER;
     load.header_offset = input.header_offset;
     load.used_length = input.used_length;
-    return print_matches(findings, &load, outcome);
+    while (!print_matches(findings, &load, outcome) &&
+           findings_repair_next(findings, &load, NULL) && ++repairs < FINDINGS_MAX_REPAIRS) {
+    }
+    return STATUS_OK;
 }
 
 static const struct {

@@ -11,6 +11,7 @@ DIR/fuzz/TARGET/corpus/, from where `ninja fuzz` and `ninja fuzz-merge` take it.
 Findings are minimised and printed as fuzz.py prints them.
 """
 
+import collections
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from pathlib import Path
 import fuzz
 
 INSTANCES = ("main", "secondary")
+SAID = "pagewise: "
 DEFAULT_TIMEOUT = 10
 
 # afl-fuzz insists on values of its own.
@@ -36,6 +38,8 @@ ENVIRONMENT = {
     "AFL_SYNC_TIME": "1",
     "AFL_FORKSRV_INIT_TMOUT": "30000",
     "AFL_IGNORE_UNKNOWN_ENVS": "1",
+    # What a target says: some of what it does may not happen again.
+    "AFL_DEBUG_CHILD": "1",
 }
 
 
@@ -71,6 +75,7 @@ class AflTarget(fuzz.Target):
         self.output = self.work / "afl"
         self.mutator = self.program.with_name(self.stem + "-mutator.so")
         self.children = []
+        self.said = collections.deque(maxlen=fuzz.PARAGRAPH_LINES)
 
     def prepare(self):
         super().prepare()
@@ -186,6 +191,8 @@ class AflTarget(fuzz.Target):
     def on_line(self, line):
         if line.strip():
             self.tail.append(line)
+        if line.startswith(SAID):
+            self.said.append(line)
 
     def read_figures(self, read):
         figures = [read(self.output / name) for name in INSTANCES]
@@ -232,7 +239,8 @@ class AflTarget(fuzz.Target):
         self.run_child(self.run_once_command(artifact), fuzz.REPRODUCE_SECONDS, log, words.append)
         self.finding = self.keep(kind, artifact)
         self.failure = kind
-        self.paragraph = words[-fuzz.PARAGRAPH_LINES:]
+        again = any(line.startswith(SAID) for line in words)
+        self.paragraph = [*([] if again else self.said), *words[-fuzz.PARAGRAPH_LINES:]]
         if kind == "crash":
             self.minimize(kind, artifact, log)
 

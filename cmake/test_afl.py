@@ -100,6 +100,12 @@ class AflTest(ScriptTest):
         self.code = self.fuzz("it", misbehave="crash")
         self.expect_crash()
 
+    def test_crash_that_does_not_happen_again_is_told(self):
+        self.add_target("it", seeds=("@", "A"))
+        self.assertEqual(self.fuzz("it", seconds=10, misbehave="crash-late"), 1, self.output)
+        self.assertIn("it: crash", self.output)
+        self.assertIn("property safe: block 'pc.ram', page 17", self.output)
+
     def test_hang(self):
         self.add_target("it", seeds=("@",), options="[libfuzzer]\ntimeout = 1\nmax_len = 4\n")
         self.assertEqual(self.fuzz("it", seconds=15, misbehave="hang"), 1, self.output)

@@ -26,6 +26,16 @@ static void crash(void)
     abort();
 }
 
+/* Not alone: it takes what was run before in the same process. */
+static void crash_late(void)
+{
+    static unsigned executions;
+
+    if (++executions > 100) {
+        crash();
+    }
+}
+
 static void hang(void)
 {
     for (;;) {
@@ -81,6 +91,7 @@ static void end_quietly(void)
 
 static const Bug bugs[] = {
     { "crash", crash },
+    { "crash-late", crash_late },
     { "hang", hang },
     { "hang-deaf", hang_deaf },
     { "leak-descriptor", leak_descriptor },

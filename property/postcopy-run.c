@@ -164,15 +164,13 @@ static const char *why_not_settled(const PostcopyRun *run)
 
 static bool settle(PostcopyRun *run)
 {
-    struct timespec deadline;
+    struct timespec deadline = bounded_until(POSTCOPY_PATIENCE_S);
     const char *why = NULL;
     int result = 0;
 
     if (!run->live) {
         return true;
     }
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += POSTCOPY_PATIENCE_S;
     pthread_mutex_lock(&run->lock);
     while (result == 0 && (why = why_not_settled(run))) {
         __atomic_store_n(&run->waiting_for, why, __ATOMIC_RELAXED);
@@ -1119,7 +1117,7 @@ PostcopyRun *postcopy_run_new(PropertyContext *context, GError **error)
     run->postcopy = context->subject->postcopy;
     run->pair = (NetPair){ .fds = { -1, -1 } };
     pthread_mutex_init(&run->lock, NULL);
-    pthread_cond_init(&run->changed, NULL);
+    bounded_cond_init(&run->changed);
     run->watchdog = watchdog_new(POSTCOPY_TIME_LIMIT_S, describe, run, error);
     for (unsigned i = 0; run->watchdog && i < POSTCOPY_MAX_THREADS; i++) {
         run->threads[i].run = run;

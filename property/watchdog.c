@@ -33,14 +33,31 @@ static _Noreturn void bite(Watchdog *self)
     abort();
 }
 
+void bounded_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attributes;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+struct timespec bounded_until(unsigned seconds)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += seconds;
+    return until;
+}
+
 /* Waits a second; false: the watchdog is to end. */
 static bool wait_a_second(Watchdog *self)
 {
-    struct timespec until;
+    struct timespec until = bounded_until(1);
     bool go_on;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec++;
     pthread_mutex_lock(&self->lock);
     while (!self->is_ending &&
            pthread_cond_timedwait(&self->ends, &self->lock, &until) != ETIMEDOUT) {
@@ -78,7 +95,7 @@ Watchdog *watchdog_new(unsigned seconds, char *(*describe)(void *opaque), void *
     self->describe = describe;
     self->opaque = opaque;
     pthread_mutex_init(&self->lock, NULL);
-    pthread_cond_init(&self->ends, NULL);
+    bounded_cond_init(&self->ends);
     result = pthread_create(&self->thread, NULL, watch, self);
     if (result) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(result),

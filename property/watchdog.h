@@ -8,6 +8,8 @@
 #define PAGEWISE_PROPERTY_WATCHDOG_H
 
 #include <glib.h>
+#include <pthread.h>
+#include <time.h>
 
 typedef struct Watchdog Watchdog;
 
@@ -22,5 +24,13 @@ void watchdog_free(Watchdog *watchdog);
 /* An execution begins, or is over. */
 void watchdog_begin(Watchdog *watchdog);
 void watchdog_end(Watchdog *watchdog);
+
+/*
+ * Waiting for so long, by the clock that nobody sets: a condition variable for
+ * pthread_cond_timedwait(), and until when. By the time of day a step of the
+ * clock would be a wait in vain, which is a property broken.
+ */
+void bounded_cond_init(pthread_cond_t *cond);
+struct timespec bounded_until(unsigned seconds);
 
 #endif

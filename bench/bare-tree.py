@@ -18,14 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fetched_tree
+
 CPUS = 2
 ASKED_FOR = 15
-
-
-def skip():
-    print("SKIP from a bare tree to a running target: there is no tree; remedy: -DQEMU_SRC=DIR, "
-          "or ctest -R qemu-tree-build, which fetches one", flush=True)
-    return 1 if "qemu-tree" in os.environ.get("PAGEWISE_REQUIRE", "").split(",") else 0
 
 
 def measure(options, tree, folder):
@@ -60,12 +56,9 @@ def main():
     parser.add_argument("--tree", type=Path)
     parser.add_argument("--cmake", default="cmake")
     options = parser.parse_args()
-    tree = options.tree
+    tree = options.tree or fetched_tree.find(options.build)
     if not tree:
-        marker = options.build / "qemu-tree" / "tree"
-        if not marker.exists():
-            return skip()
-        tree = Path(marker.read_text())
+        return fetched_tree.skip_without_tree("from a bare tree to a running target")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
     folder = options.build.resolve() / "bare-tree"
     steps = measure(options, tree, folder)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fetched_tree
 import rates as table
 
 RESULT = re.compile(r"pages from the (\w+): .* (\d+) loads/s, (\d+) per second of CPU time")
@@ -38,11 +39,6 @@ def run_once(program, seconds):
     if result.returncode or not match:
         sys.exit(f"tree-rates: {program} failed:\n{result.stdout}{result.stderr}")
     return ROWS[match[1]], (int(match[2]), int(match[3]))
-
-
-def skip(what, why, remedy):
-    print(f"SKIP {what}: {why}; remedy: {remedy}", flush=True)
-    return 1 if "qemu-tree" in os.environ.get("PAGEWISE_REQUIRE", "").split(",") else 0
 
 
 def measure_targets(options, build):
@@ -71,8 +67,9 @@ def measure_faults(options, tree, program):
         try:
             programs.append(fast_program(options, tree))
         except ValueError as error:
-            status = skip(ROWS["file"], f"the tree has none, and cannot be given one: {error}",
-                          "bring subject/qemu-tree/fast_load.py up to date")
+            status = fetched_tree.skip(ROWS["file"],
+                                       f"the tree has none, and cannot be given one: {error}",
+                                       "bring subject/qemu-tree/fast_load.py up to date")
     rates = {}
     for _ in range(options.runs):
         for each in programs:
@@ -93,11 +90,9 @@ def main():
     options = parser.parse_args()
     tree, build = options.tree, options.build
     if not tree:
-        marker = options.build / "qemu-tree" / "tree"
-        if not marker.exists():
-            return skip("rates of a QEMU tree", "there is no tree",
-                        "-DQEMU_SRC=DIR, or ctest -R qemu-tree-build, which fetches one")
-        tree, build = Path(marker.read_text()), options.build / "qemu-tree" / "build"
+        tree, build = fetched_tree.find(build), build / "qemu-tree" / "build"
+        if not tree:
+            return fetched_tree.skip_without_tree("rates of a QEMU tree")
         measure_targets(options, build)
     return measure_faults(options, tree, build / "bin" / "bench-tree-faults")
 

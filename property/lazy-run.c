@@ -423,13 +423,23 @@ static bool is_asleep(const GuestThread *guest)
     return end && (end[2] == 'S' || end[2] == 'D');
 }
 
-/* Nobody can wake it but a thread that is held. */
+/* Who meets a failure sleeps until end(): nobody poisons the page. */
+static bool may_sleep_on(const LazyRun *run)
+{
+    return run->lazy->from_file && !run->lazy->poisons &&
+           (run->load.load.cost.fail_read || run->load.load.cost.cut_read);
+}
+
+/* Nobody can wake it but a thread that is held, or end(). */
 static bool sleeps_for_good(LazyRun *run, const GuestThread *guest)
 {
     uint32_t fault_thread = get(&run->fault_state);
 
     if (get(&guest->state) == GUEST_NAPS) {
         return true;
+    }
+    if (may_sleep_on(run)) {
+        return lazy_run_may_fail(run) && is_asleep(guest);
     }
     if (fault_thread == LOADER_RUNS ||
         (fault_thread == LOADER_RESTS && !__atomic_load_n(&guest->reported, __ATOMIC_ACQUIRE))) {
@@ -785,7 +795,7 @@ static void guest_step(LazyRun *run, const Step *step)
         guest_act.length = MIN(step->length, guest_act.block->n_pages - guest_act.page);
     }
     run->cancelled |= guest_act.action == STEP_CANCEL;
-    if (somebody_is_held(run)) {
+    if (somebody_is_held(run) || may_sleep_on(run)) {
         act_beside(run, step->thread, &guest_act);
     } else {
         act_at_once(run, &guest_act);
@@ -883,7 +893,8 @@ bool lazy_run_steps(LazyRun *run)
             continue;
         }
         do_step(run, &step);
-        if (!let_loader_rest(run) || !wait_for_guests(run) || !let_loader_rest(run)) {
+        if (!let_loader_rest(run) || (!may_sleep_on(run) && !wait_for_guests(run)) ||
+            !let_loader_rest(run)) {
             return false;
         }
     }

@@ -94,7 +94,7 @@ static size_t clip_file(const SubjectLoad *load, int fd, size_t length)
     const SubjectCost *cost = &load->cost;
 
     if (cost->ended ||
-        (cost->cut_read && cost->reads == cost->cut_read && ftruncate(fd, cost->cut_size) < 0)) {
+        (cost->cut_read && cost->reads >= cost->cut_read && ftruncate(fd, cost->cut_size) < 0)) {
         return 0;
     }
     return cost->max_read_length ? MIN(length, cost->max_read_length) : length;

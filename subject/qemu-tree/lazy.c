@@ -9,10 +9,9 @@
  * is asked for or in its turn, and places it through QEMU's own functions.
  *
  * A tree that loads lazily from the file by itself does so: its header stage, its
- * fault thread, its eager thread. The eager load comes first here, too: what
- * that refuses is refused. With injected faults of the file, and with multifd
- * (which fast snapshot load excludes), pages come from the source all the same: a
- * fault thread that cannot read a page ends, and who touches it sleeps for ever.
+ * fault thread, its eager thread; with injected failures of the file, too, which the
+ * eager load that comes first is spared. What that refuses is refused. With multifd
+ * (which fast snapshot load excludes) pages come from the source all the same.
  */
 #include "qemu/osdep.h"
 
@@ -271,7 +270,7 @@ static void free_running(SubjectLazyLoad *load)
 #if TREE_LOADS_LAZILY
 static bool pages_come_from_file(const SubjectLoad *load)
 {
-    return !load->axes.multifd_channels && !load->cost.fail_read && !load->cost.cut_read;
+    return !load->axes.multifd_channels;
 }
 
 /* The header stage, as of a load with mapped-ram and postcopy-ram. */
@@ -290,6 +289,7 @@ static bool load_headers(Running *running, SubjectCost cost)
     qemu_fclose(file);
     /* Pages are read from a file that is not at its end, which QEMU takes for an error. */
     load->cost.ended = false;
+    load->cost.fail_read = cost.fail_read;
     running->file = tree_channel_open(load, 0);
     if (err) {
         error_report_err(err);
@@ -329,6 +329,34 @@ static bool wait_for_rest(Running *running)
     return true;
 }
 
+static void shut_off_missing(const LazyBlock *lazy)
+{
+    uint8_t *host = lazy->block->host;
+    g_autofree uint8_t *there = g_new(uint8_t, lazy->pages);
+    bool done = mincore(host, lazy->pages * HOST_PAGE, there) == 0;
+
+    for (uint64_t page = 0; done && page < lazy->pages; page++) {
+        done = there[page] & 1 || mprotect(host + page * HOST_PAGE, HOST_PAGE, PROT_NONE) == 0;
+    }
+    if (!done) {
+        error_report("guest RAM cannot be shut off: %s", g_strerror(errno));
+        abort();
+    }
+}
+
+/*
+ * After a load that failed. QEMU ends then: nobody sees the pages that are missing. (It unregisters
+ * them first, and whoever waits for one reads zeroes until the process has ended.)
+ */
+static void shut_off_guest(const Running *running)
+{
+    for (unsigned i = 0; i < running->load->load.guest->n_blocks; i++) {
+        if (running->blocks[i].pages) {
+            shut_off_missing(&running->blocks[i]);
+        }
+    }
+}
+
 static void clean_up(Running *running)
 {
     const Session *session = running->load->session;
@@ -356,6 +384,11 @@ static SubjectStatus start(SubjectLazyLoad *load, GError **error)
     if (!fits(load->load.guest)) {
         return SUBJECT_UNSUPPORTED;
     }
+#if TREE_LOADS_LAZILY
+    if (pages_come_from_file(&load->load)) {
+        load->load.cost.fail_read = load->load.cost.cut_read = 0;
+    }
+#endif
     status = load_source(load, &eager, error);
     if (status != SUBJECT_ACCEPTED) {
         return status;
@@ -395,8 +428,12 @@ static SubjectStatus end(SubjectLazyLoad *load, GError **error)
         give_rest(running);
     }
     ended = wait_for_rest(running);
-    requests = tree_fault_requests();
+    if (!ended) {
+        shut_off_guest(running);
+    }
     ended = tree_fault_end() && ended;
+    /* Not before: the fault thread places a page, and then strikes it off the list. */
+    requests = running->file ? 0 : tree_fault_requests();
     clean_up(running);
     if (running->failed || !ended || requests) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,

@@ -88,6 +88,7 @@ bool tree_fault_begin(QEMUFile *file)
     mis->to_src_file = file ? NULL : return_path;
     mis->fault_thread_quit = false;
     mis->page_requested_count = 0;
+    mis->state = MIGRATION_STATUS_POSTCOPY_ACTIVE;
     postcopy_state_set(POSTCOPY_INCOMING_LISTENING);
     if (call_setup(mis, &error) == 0) {
         return true;
@@ -121,7 +122,6 @@ void tree_eager_begin(void)
 
     /* As qemu_loadvm_run_fast_snapshot_load(), but for the CPUs. */
     postcopy_state_set(POSTCOPY_INCOMING_RUNNING);
-    mis->state = MIGRATION_STATUS_POSTCOPY_ACTIVE;
     postcopy_ram_eager_load_setup(mis);
 }
 

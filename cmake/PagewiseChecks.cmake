@@ -115,6 +115,9 @@ if(TARGET finding-case)
     list(APPEND findings_run --tree-replay $<TARGET_FILE:qemu-tree-stream-replay>
          --tree-version ${tree_version})
     list(APPEND findings_depends qemu-tree-stream-replay)
+    if(TARGET qemu-tree-lazy-replay)
+      list(APPEND findings_depends qemu-tree-lazy-replay)
+    endif()
     list(APPEND findings_labels qemu-tree)
   endif()
   pagewise_command(findings DEPENDS ${findings_depends}

@@ -113,6 +113,10 @@ class Monitor:
         return next((state for state in ("completed", "failed") if state in states), None)
 
 
+def is_for(subject, finding):
+    return finding.reproducer.get("only", subject) == subject
+
+
 class QemuBinary:
     """The subject qemu-binary: a fresh QEMU for each load."""
 
@@ -125,6 +129,9 @@ class QemuBinary:
         if not match:
             raise Trouble(f"{program}: does not tell its version")
         self.version = match[1]
+
+    def can_show(self, finding):
+        return is_for(self.subject, finding)
 
     def command(self, finding):
         machine = finding.reproducer.get("qemu", PLAIN_MACHINE)
@@ -209,8 +216,15 @@ class QemuTree:
         self.replay, self.version = replay, version
         self.tool, self.scratch = tool, scratch
 
-    def reproduce(self, _finding):
-        return f"PAGEWISE_FINDINGS=none {self.replay} INPUT"
+    def program(self, finding):
+        target = finding.reproducer.get("target", "stream")
+        return Path(self.replay).with_name(f"qemu-tree-{target}-replay")
+
+    def can_show(self, finding):
+        return is_for(self.subject, finding) and self.program(finding).exists()
+
+    def reproduce(self, finding):
+        return f"PAGEWISE_FINDINGS=none {self.program(finding)} INPUT"
 
     def run(self, finding):
         path = self.scratch / "input"
@@ -220,7 +234,7 @@ class QemuTree:
         else:
             self.tool.run("input", finding, path)
         environment = dict(os.environ, PAGEWISE_FINDINGS="none")
-        with LimitedProcess([self.replay, path], TREE_LIMITS, environment) as process:
+        with LimitedProcess([self.program(finding), path], TREE_LIMITS, environment) as process:
             process.wait()
         return classify_replay(process)
 
@@ -336,7 +350,7 @@ def run_subject(runner, findings, cases):
     for finding in findings:
         case = ElementTree.SubElement(cases, "testcase", classname=f"findings.{runner.subject}",
                                       name=finding.id)
-        if finding.reproducer.get("only", runner.subject) != runner.subject:
+        if not runner.can_show(finding):
             ElementTree.SubElement(case, "skipped", message="this subject cannot show it")
             continue
         outcome = run_one(runner, finding)
@@ -405,8 +419,12 @@ def doc_finding(finding):
     yield f"\n## {finding.id}\n"
     yield wrap(f"{finding.title}. {finding.what}") + "\n"
     yield wrap(f"Where: `{finding.function}()`, `{finding.file}`. Why: {finding.why}") + "\n"
-    yield wrap("Measured: " + "; ".join(f"{subject} {versions}" for subject, versions in
-                                        finding.measured.items()) + ".") + "\n"
+    if finding.measured:
+        yield wrap("Measured: " + "; ".join(f"{subject} {versions}" for subject, versions in
+                                            finding.measured.items()) + ".") + "\n"
+    if "input" in finding.reproducer:
+        yield wrap(f"Reproducer: `corpus/findings/{finding.id}/{finding.reproducer['input']}`, an "
+                   f"input of fuzz-{finding.reproducer['target']}.") + "\n"
     if "snapshot" in finding.reproducer:
         text = (finding.folder / finding.reproducer["snapshot"]).read_text()
         yield "\n".join("    " + line if line else "" for line in text.splitlines()

@@ -131,7 +131,7 @@ class FindingsTest(unittest.TestCase):
     def test_a_new_one_is_told_with_all_that_a_report_needs(self):
         """A loader that dies on what is registered as a crash or hang of another version."""
         finding = self.finding()
-        replay = self.folder / "replay"
+        replay = self.folder / "qemu-tree-stream-replay"
         replay.write_text("#!/bin/sh\necho '    #0 0x1 in parse_it' >&2\n"
                           "echo 'pagewise: property eager=model, subject x: page 3' >&2\nexit 1\n")
         replay.chmod(0o755)
@@ -246,7 +246,9 @@ class FindingsTest(unittest.TestCase):
         for finding in stored:
             with self.subTest(finding.id):
                 self.assertTrue(finding.outcomes.keys() >= finding.measured.keys())
-                self.assertTrue(finding.outcomes and finding.repairs and finding.measured)
+                self.assertTrue(finding.outcomes and finding.repairs)
+                # What is in no release was measured in no version that stays as it is.
+                self.assertTrue(finding.measured or finding.since.endswith(".50"))
                 for key in ("snapshot", "input"):
                     name = finding.reproducer.get(key)
                     self.assertTrue(name is None or (finding.folder / name).exists())

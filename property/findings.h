@@ -119,8 +119,8 @@ bool finding_make_file(const Finding *finding, Snapshot *snapshot, SparseFile *f
 typedef struct FindingLoad {
     SparseFile *file; /* repairs write into it */
     Guest *guest;     /* repairs may turn a capability of the reader off */
-    FindingMode mode; /* repairs may turn multifd off */
-    bool reads_fail;  /* a read is made to fail, or to be short */
+    FindingMode mode; /* or several of them; repairs may turn multifd off */
+    bool reads_fail;  /* a read is made to fail, or to be short; repairs may undo that */
     /* One block alone (InputKind header): see judge_block(). Else a whole file. */
     bool one_block;
     uint64_t header_offset;

@@ -165,13 +165,21 @@ LoadCase make_case(PropertyContext *context, const Input *input, unsigned *mutat
     return c;
 }
 
+static FindingMode mode_of(const PropertyContext *context, const LoadCase *c)
+{
+    if (c->axes.multifd_channels) {
+        return FINDING_MODE_MULTIFD;
+    }
+    return c->lazy ? context->finding_mode | FINDING_MODE_LAZY : context->finding_mode;
+}
+
 /* Past what is known: c->file must be context->file. False: it cannot be. */
 static bool repair_case(PropertyContext *context, LoadCase *c)
 {
     FindingLoad load = {
         .file = context->file,
         .guest = &context->guest,
-        .mode = c->axes.multifd_channels ? FINDING_MODE_MULTIFD : context->finding_mode,
+        .mode = mode_of(context, c),
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,
@@ -190,6 +198,9 @@ static bool repair_case(PropertyContext *context, LoadCase *c)
     c->used_length = load.used_length;
     if (load.mode != FINDING_MODE_MULTIFD) {
         c->axes.multifd_channels = 0;
+    }
+    if (!load.reads_fail) {
+        c->fail_read = c->cut = c->max_read_length = 0;
     }
     return repairs < FINDINGS_MAX_REPAIRS;
 }

@@ -90,11 +90,11 @@ static void test_each_reproducer_triggers_its_finding(void **state)
     (void)state;
     for (unsigned i = 0; i < findings_count(findings); i++) {
         const Finding *finding = findings_get(findings, i);
-        g_auto(Reproducer) r = { .file = NULL };
 
         if (!finding->snapshot) {
             continue;
         }
+        g_auto(Reproducer) r = { .file = NULL };
         reproducer_init(&r, finding);
         if (!finding_is_triggered(finding, &r.load)) {
             fail_msg("%s: its reproducer does not trigger it", finding->id);
@@ -116,11 +116,11 @@ static void test_repaired_reproducers_trigger_nothing(void **state)
     for (unsigned i = 0; i < findings_count(findings); i++) {
         const Finding *finding = findings_get(findings, i);
         g_autoptr(GString) log = g_string_new(NULL);
-        g_auto(Reproducer) r = { .file = NULL };
 
         if (!finding->snapshot) {
             continue;
         }
+        g_auto(Reproducer) r = { .file = NULL };
         reproducer_init(&r, finding);
         assert_true(findings_repair(findings, &r.load, log) > 0);
         assert_true(log->len > 0);
@@ -322,11 +322,11 @@ static void test_the_reference_is_right(void **state)
         const Finding *finding = findings_get(findings, i);
         g_autoptr(GByteArray) bytes = g_byte_array_new();
         g_autoptr(GError) error = NULL;
-        g_auto(Reproducer) r = { .file = NULL };
 
         if (!finding->snapshot) {
             continue;
         }
+        g_auto(Reproducer) r = { .file = NULL };
         reproducer_init(&r, finding);
         assert_true(input_encode_stream(&r.guest, r.file, 0, bytes));
         if (!property_stream(context, bytes->data, bytes->len, &error)) {

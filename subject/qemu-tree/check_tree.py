@@ -342,12 +342,27 @@ def faults_from_file(check, program, threads):
     return result.returncode == 0 and "pages from the file" in result.stdout
 
 
+def finds_lost_fault(check, programs):
+    """The finding is found in a copy that has the bug, and not in one that has not."""
+    reproducer = check.source / "corpus" / "findings" / "fast-load-lost-fault" / "input"
+    replay, _ = programs(forgets=False)
+    if check.run(replay, reproducer).returncode:
+        return False
+    replay, _ = programs(forgets=True)
+    result = check.run(replay, reproducer, stderr=subprocess.PIPE, text=True)
+    print(result.stderr, end="")
+    return result.returncode != 0 and "the guest read 0x00" in result.stderr
+
+
 def step_fast_load(check):
-    replay, faults = fast_load.build(check.tree(), check.work / "fast-load", check.source,
-                                     check.cmake, "qemu-tree-lazy-replay", "bench-tree-faults")
+    def programs(forgets):
+        return fast_load.build(check.tree(), check.work / "fast-load", check.source, check.cmake,
+                               "qemu-tree-lazy-replay", "bench-tree-faults", forgets=forgets)
+    replay, faults = programs(forgets=False)
     if check.run(replay, "--repeat", "2", check.source / "corpus" / "fuzz-lazy").returncode:
         return 1
-    return 0 if all([faults_from_file(check, faults, threads) for threads in (1, 4)]) else 1
+    right = [faults_from_file(check, faults, threads) for threads in (1, 4)]
+    return 0 if all(right) and finds_lost_fault(check, programs) else 1
 
 
 MESSAGE = "pages, region has bad alignment"

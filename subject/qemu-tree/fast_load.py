@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Puts a lazy load from the file into a copy of a QEMU tree that has none, for tests and benches.
 
-    build(TREE, WORK, SOURCE, CMAKE, PROGRAM...)
+    build(TREE, WORK, SOURCE, CMAKE, PROGRAM..., forgets=False)
 
 What it puts there is ours, and simple; of QEMU's own fast snapshot load (after
 11.1) it has the names and the shape: pending_bmap, a fault thread that reads the
 page itself, an eager thread for the rest. So the adapter's entry point for such
 trees can be tried before a release has one. Each edit fails loudly where the tree
-is not as it expects.
+is not as it expects. With @forgets it has the bug that QEMU's own has in 11.1.50, the
+finding fast-load-lost-fault, for the test that it is found.
 """
 
 import os
@@ -76,6 +77,7 @@ static int load_on_fault(MigrationIncomingState *mis, RAMBlock *rb, ram_addr_t o
     if (!postcopy_mapped_ram_load_page(mis, rb, offset, address & -qemu_target_page_size(),
                                        RAM_CHANNEL_POSTCOPY, &error)) {
         error_report_err(error);
+        FAIL_THE_LOAD
     }
     return 0;
 }
@@ -118,6 +120,9 @@ void postcopy_ram_eager_load_setup(MigrationIncomingState *mis)
 
 """
 
+FAIL_THE_LOAD = """migrate_set_state(&mis->state, MIGRATION_STATUS_POSTCOPY_ACTIVE,
+                          MIGRATION_STATUS_FAILED);"""
+
 # File: (pattern, what takes its place), each once.
 EDITS = {
     "include/exec/ramblock.h": [
@@ -146,14 +151,14 @@ EDITS = {
 NOT_COPIED = re.compile(r"\.git|build.*")
 
 
-def edited(tree, name):
+def edited(tree, name, forgets):
     path = tree / name
     text = path.read_text()
     for pattern, replacement in EDITS[name]:
         text, count = re.subn(pattern, replacement, text)
         if count != 1:
             raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
-    return text
+    return text.replace("FAIL_THE_LOAD", "" if forgets else FAIL_THE_LOAD)
 
 
 def files_of(tree):
@@ -178,9 +183,9 @@ def copy_file(path, to):
     shutil.copy2(path, to, follow_symlinks=False)
 
 
-def copy_edited(tree, copy):
+def copy_edited(tree, copy, forgets):
     """Makes @copy an edited @tree; what is as it was keeps its time: no need to build it anew."""
-    texts = {name: edited(tree, name) for name in EDITS}
+    texts = {name: edited(tree, name, forgets) for name in EDITS}
     names = set(files_of(tree))
     if copy.exists():
         for name in set(files_of(copy)) - names:
@@ -195,10 +200,10 @@ def copy_edited(tree, copy):
             path.write_text(text)
 
 
-def build(tree, work, source, cmake, *programs):
+def build(tree, work, source, cmake, *programs, forgets=False):
     """Programs on an edited copy of @tree; their paths. ValueError: the tree is not as expected."""
     copy, folder = work / "qemu", work / "build"
-    copy_edited(tree, copy)
+    copy_edited(tree, copy, forgets)
     result = subprocess.run([cmake, "--preset", "dev", "-S", source, "-B", folder,
                              f"-DQEMU_SRC={copy}"], cwd=source, stdout=subprocess.PIPE, text=True,
                             check=False)

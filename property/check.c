@@ -33,12 +33,15 @@ static uint64_t max_pages_of_case(const Guest *guest)
     return MAX_PAGE_BYTES / guest->target_page_size;
 }
 
+/* A used_length that is too great has bits for more pages than the block; they have no place. */
 static uint64_t count_pages(const Judgement *judgement, unsigned block, uint64_t limit)
 {
+    const Guest *guest = &judgement->guest;
+    uint64_t pages = guest->blocks[block].max_length / guest->target_page_size;
     uint64_t count = 0;
     uint64_t page = judgement_next_page_in_file(judgement, block, 0);
 
-    while (page != UINT64_MAX && count < limit) {
+    while (page < pages && count < limit) {
         count++;
         page = judgement_next_page_in_file(judgement, block, page + 1);
     }

@@ -200,6 +200,32 @@ static void test_layout_holds(void **state)
     assert_true(stats.too_large < INPUTS / 10);
 }
 
+/* The bitmap of a used_length that is too great lies over all that follows it: no page of RAM. */
+static void test_a_long_bitmap_is_not_too_large(void **state)
+{
+    g_autoptr(PropertyContext) context = property_context_new(subject_reference());
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    g_autoptr(GError) error = NULL;
+    Guest guest = { .target_page_size = 4096, .n_blocks = 1 };
+    SnapshotBlock *block;
+
+    (void)state;
+    guest.blocks[0] = (GuestBlock){
+        .idstr = "ram", .used_length = 64 << 10, .max_length = 64 << 10, .host_page_size = 4096
+    };
+    block = snapshot_add_block(snapshot, "ram", 64 << 10);
+    snapshot_block_add_run(block, (PageRun){ .count = 1, .seed = 1 });
+    snapshot_layout(snapshot, SNAPSHOT_PAGES_ALIGNMENT);
+    block->used_length = UINT64_MAX;
+    snapshot_encode(snapshot, file);
+    assert_true(input_encode_stream(&guest, file, 0, bytes));
+    assert_true(property_stream(context, bytes->data, bytes->len, &error));
+    assert_int_equal(property_context_stats(context)->too_large, 0);
+    assert_int_equal(property_context_stats(context)->refused, 1);
+}
+
 static void test_header_holds(void **state)
 {
     PropertyStats stats;
@@ -382,6 +408,7 @@ static void test_other_inputs_are_left_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_long_bitmap_is_not_too_large),
         cmocka_unit_test(test_layout_holds),
         cmocka_unit_test(test_header_holds),
         cmocka_unit_test(test_round_trip_holds),

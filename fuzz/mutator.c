@@ -23,6 +23,10 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size) __attribute
 /* A real file takes three times as long as memory, and shows little more: one child in so many. */
 #define REAL_FILE_ODDS 8
 
+/* The engine mutates bytes, and hits the one that says which mutation is meant seldom. */
+#define NEW_MUTATION_ODDS 4
+#define MAX_MUTATION_LENGTH 10
+
 /* Bytes before the steps of an input of kind lazy. */
 #define LAZY_PREFIX (sizeof(InputHeader) + sizeof(InputLazy))
 
@@ -168,6 +172,31 @@ static size_t mutate_generator(Random *r, uint8_t *choices, size_t size, size_t 
     return changed;
 }
 
+/*
+ * One mutation of the newest version in place of all that there are, and what
+ * its choices are. Every other one is a relation: bytes that are mutated one by
+ * one seldom make the choices that it needs.
+ */
+static size_t draw_mutation(Random *r, InputHeader *header, uint8_t *choices, size_t max_size)
+{
+    unsigned first = random_below(r, 2) ? SNAPSHOT_FIRST_RELATION : 0;
+    size_t length = 4 + random_below(r, MAX_MUTATION_LENGTH - 3);
+    size_t size = MIN(length, max_size);
+
+    header->mutations = SNAPSHOT_MUTATIONS_NEWEST;
+    for (size_t i = 0; i < size; i++) {
+        choices[i] = i ? random_u64(r) : first + random_below(r, SNAPSHOT_N_MUTATIONS - first);
+    }
+    return size;
+}
+
+static size_t mutate_mutations(Random *r, InputHeader *header, uint8_t *choices, size_t size,
+                               size_t max_size)
+{
+    return random_below(r, NEW_MUTATION_ODDS) == 0 ? draw_mutation(r, header, choices, max_size)
+                                                   : mutate_bytes(r, choices, size, max_size);
+}
+
 /* Mutates one of the two strings of choices from @at on; the other one stays as it is. */
 static size_t mutate_choices(Random *r, uint8_t *data, size_t at, size_t size, size_t max_size)
 {
@@ -178,7 +207,7 @@ static size_t mutate_choices(Random *r, uint8_t *data, size_t at, size_t size, s
     size_t mutator = size - at - generator;
 
     if (random_below(r, 2)) {
-        mutator = mutate_bytes(r, choices + generator, mutator, mutator + room);
+        mutator = mutate_mutations(r, header, choices + generator, mutator, mutator + room);
     } else {
         generator = mutate_generator(r, choices, generator, generator + room, mutator);
         set_generator_size(header, generator);
@@ -518,7 +547,8 @@ static size_t make_stream(Random *r, uint8_t *data, size_t size, size_t max_size
     choices = choices_init(entropy, sizeof(entropy) / 2);
     snapshot_generate(&choices, INPUT_MAX_BLOCK_BYTES, s->snapshot, &guest);
     choices = choices_init(entropy + 16, sizeof(entropy) / 2);
-    snapshot_mutate(&choices, random_below(r, 3), s->snapshot, &guest, NULL);
+    snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, random_below(r, 3), s->snapshot, &guest,
+                    NULL);
     snapshot_encode(s->snapshot, s->file);
     if (!input_encode_stream(&guest, s->file, 0, s->bytes)) {
         return size;
@@ -780,6 +810,7 @@ static size_t cross_choices(const uint8_t *data1, size_t size1, const uint8_t *d
     size_t at = append(out, 0, max_size, data1, header + generator1);
 
     set_generator_size(header_of(out), at - header);
+    header_of(out)->mutations = ((const InputHeader *)data2)->mutations;
     return append(out, at, max_size, data2 + header + generator2, size2 - header - generator2);
 }
 

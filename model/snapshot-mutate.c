@@ -516,6 +516,114 @@ static bool mutate_drop_block(Mutator *m)
     return true;
 }
 
+/* One record becomes two of the same block, whose lengths add up to what it had. */
+static bool mutate_split_block(Mutator *m)
+{
+    unsigned index;
+    bool any = pick_block(m, &index);
+    SnapshotBlock *block;
+    uint64_t old, first;
+
+    if (!any || m->snapshot->blocks->len >= MAX_BLOCKS) {
+        return false;
+    }
+    block = snapshot_block(m->snapshot, index);
+    old = block->used_length;
+    first = interesting_length(m, old / 2);
+    duplicate_block(m->snapshot, block);
+    block->used_length = first;
+    snapshot_block(m->snapshot, m->snapshot->blocks->len - 1)->used_length = old - first;
+    log_block(m, index, "split: used_length", old, first);
+    lay_out(m);
+    return true;
+}
+
+/*
+ * How many pages there are is a quotient of two fields: it comes to lie where a
+ * number wraps around or turns negative, with one page_size or another.
+ */
+static bool mutate_page_count(Mutator *m)
+{
+    unsigned index;
+    bool any = pick_block(m, &index);
+    uint64_t page = m->snapshot->page_size;
+    const uint64_t sizes[] = { page, page / 2, 1 };
+    static const uint64_t limits[] = { 0, UINT64_C(1) << 63, UINT64_C(1) << 32 };
+    static const int64_t deltas[] = { 0, -1, 1 };
+    uint64_t size = sizes[pick(m, G_N_ELEMENTS(sizes))];
+    uint64_t count = limits[pick(m, G_N_ELEMENTS(limits))] + deltas[pick(m, G_N_ELEMENTS(deltas))];
+    SnapshotBlock *block;
+
+    if (!any) {
+        return false;
+    }
+    block = snapshot_block(m->snapshot, index);
+    log_block(m, index, "page_size", block->page_size, size);
+    log_block(m, index, "used_length", block->used_length, count * size);
+    block->page_size = size;
+    block->used_length = count * size;
+    return true;
+}
+
+/* Where the stream may go on: at a record, or anywhere where something begins. */
+static uint64_t next_place(Mutator *m, bool at_record)
+{
+    unsigned index = 0;
+
+    if (at_record && pick_block(m, &index)) {
+        return snapshot_block(m->snapshot, index)->record_at;
+    }
+    return interesting_place(m);
+}
+
+/* What is next in the stream is to begin at @place, unless that overwrites the record before. */
+static void move_next(Mutator *m, unsigned index, uint64_t place)
+{
+    if (place < snapshot_block(m->snapshot, index)->bitmap_at) {
+        return;
+    }
+    if (index + 1 < m->snapshot->blocks->len) {
+        snapshot_block(m->snapshot, index + 1)->record_at = place;
+    } else {
+        m->snapshot->tail_at = place;
+    }
+}
+
+/*
+ * The stream goes on behind a block's pages, at the sum of two fields: at
+ * another place where something begins, a record read before, say. Without a
+ * page that is set nobody reads where the pages are.
+ */
+static bool mutate_pages_end(Mutator *m)
+{
+    unsigned index;
+    bool any = pick_block(m, &index);
+    uint8_t how = choices_u8(m->choices);
+    uint64_t page = m->snapshot->page_size;
+    uint64_t place = next_place(m, how & 8);
+    SnapshotBlock *block;
+
+    if (!any) {
+        return false;
+    }
+    block = snapshot_block(m->snapshot, index);
+    if (how & 1) {
+        place = (place + page - 1) / page * page;
+    }
+    log_block(m, index, "pages end", block->pages_offset + block->used_length, place);
+    if (how & 2) { /* they begin in the page where they end */
+        block->pages_offset = place / page * page;
+        block->used_length = place % page;
+    } else {
+        block->pages_offset = place - block->used_length;
+    }
+    if (how & 4) {
+        g_array_set_size(block->runs, 0);
+    }
+    move_next(m, index, place);
+    return true;
+}
+
 /* Rule X2's header, with and without the capability. */
 static bool mutate_sentinel(Mutator *m)
 {
@@ -1078,6 +1186,7 @@ typedef struct Mutation {
     bool (*apply)(Mutator *m); /* false: nothing to work on, nothing done */
 } Mutation;
 
+/* What is new comes last: snapshot_mutate() counts on the order. */
 static const Mutation mutations[] = {
     { "field", mutate_field },
     { "block-field", mutate_block_field },
@@ -1118,7 +1227,16 @@ static const Mutation mutations[] = {
     { "poke", mutate_poke },
     { "add-run", mutate_add_run },
     { "run", mutate_run },
+    { "split-block", mutate_split_block },
+    { "page-count", mutate_page_count },
+    { "pages-end", mutate_pages_end },
 };
+
+/* How many of them each version draws from: it never changes, as inputs are kept. */
+static const unsigned version_lengths[] = { 39, 42 };
+
+G_STATIC_ASSERT(G_N_ELEMENTS(version_lengths) == SNAPSHOT_MUTATIONS_NEWEST + 1);
+G_STATIC_ASSERT(G_N_ELEMENTS(mutations) == SNAPSHOT_N_MUTATIONS);
 
 const char *snapshot_mutation_name(unsigned index)
 {
@@ -1144,13 +1262,14 @@ bool snapshot_apply_mutation(unsigned index, Choices *choices, Snapshot *snapsho
     return applied;
 }
 
-unsigned snapshot_mutate(Choices *choices, unsigned max, Snapshot *snapshot, const Guest *guest,
-                         GString *log)
+unsigned snapshot_mutate(Choices *choices, unsigned version, unsigned max, Snapshot *snapshot,
+                         const Guest *guest, GString *log)
 {
+    unsigned length = version_lengths[MIN(version, SNAPSHOT_MUTATIONS_NEWEST)];
     unsigned applied = 0;
 
     while (applied < max && !choices_exhausted(choices)) {
-        unsigned index = choices_below(choices, G_N_ELEMENTS(mutations));
+        unsigned index = choices_below(choices, length);
 
         applied += snapshot_apply_mutation(index, choices, snapshot, guest, log);
     }

@@ -216,15 +216,22 @@ void snapshot_generate(Choices *choices, uint64_t max_block_bytes, Snapshot *sna
  */
 void snapshot_fit(Snapshot *snapshot, const Guest *guest);
 
+/* Which mutations there are: more in each version, and the same choices mean others. */
+#define SNAPSHOT_MUTATIONS_NEWEST 1
+#define SNAPSHOT_N_MUTATIONS 42
+/* From this one on they bring fields together that no other mutation does. */
+#define SNAPSHOT_FIRST_RELATION 39
+
 /*
  * Applies mutations drawn from @choices until it is exhausted or @max are
  * done: fields to boundary values, lengths, offsets, bits, order, duplicates,
- * overlaps, sentinel headers, capabilities, tail, truncation, pokes. Returns
- * how many were applied; one that finds nothing to work on is skipped. If
- * @log is not NULL a line of text each is appended.
+ * overlaps, sentinel headers, capabilities, tail, truncation, pokes. @version:
+ * 0 to SNAPSHOT_MUTATIONS_NEWEST; above, as the newest. Returns how many were
+ * applied; one that finds nothing to work on is skipped. If @log is not NULL a
+ * line of text each is appended.
  */
-unsigned snapshot_mutate(Choices *choices, unsigned max, Snapshot *snapshot, const Guest *guest,
-                         GString *log);
+unsigned snapshot_mutate(Choices *choices, unsigned version, unsigned max, Snapshot *snapshot,
+                         const Guest *guest, GString *log);
 
 /* The table of mutations, for tests and statistics. NULL beyond its end. */
 const char *snapshot_mutation_name(unsigned index);

@@ -188,6 +188,7 @@ bool input_decode(const uint8_t *data, size_t size, Input *input)
     input->axes = header.axes;
     input->cut = header.cut;
     input->before = header.before;
+    input->mutations_version = header.mutations;
     input->fail_read = input_load_le(header.fail_read, 2);
     input->max_read_length =
         header.max_read_bits ? UINT64_C(1) << MIN(header.max_read_bits, 20) : 0;
@@ -259,7 +260,8 @@ static unsigned make_chosen_file(const Input *input, const Guest *only, Snapshot
 
     generate(&generator, max_block_bytes[input->kind], only, snapshot, guest);
     if (input->kind != INPUT_ROUND_TRIP) {
-        mutations = snapshot_mutate(&mutator, INPUT_MAX_MUTATIONS, snapshot, guest, log);
+        mutations = snapshot_mutate(&mutator, input->mutations_version, INPUT_MAX_MUTATIONS,
+                                    snapshot, guest, log);
     }
     snapshot_encode(snapshot, file);
     return mutations;

@@ -67,7 +67,8 @@ typedef struct InputHeader {
     uint8_t axes;              /* INPUT_AXIS_* */
     uint8_t cut;         /* at read fail_read the file is cut to cut/256 of its size; 0: not */
     uint8_t before;      /* what guest RAM holds before the load; 0: as the flags say */
-    uint8_t reserved[2]; /* written as zero, ignored */
+    uint8_t mutations;   /* layout, lazy: the version of snapshot_mutate() that is meant */
+    uint8_t reserved[1]; /* written as zero, ignored */
 } InputHeader;
 
 /*
@@ -154,6 +155,7 @@ typedef struct Input {
     size_t payload_size;
     Choices generator; /* layout, round-trip, lazy */
     Choices mutator;
+    unsigned mutations_version;
     unsigned lazy_flags;
     const InputStep *steps; /* lazy */
     unsigned n_steps;

@@ -259,7 +259,7 @@ static void draw_stream(GRand *random, const Guest *guest, GByteArray *input)
         aim_length(random, snapshot);
     }
     if (g_rand_boolean(random)) {
-        snapshot_mutate(&drawn.mutator, 1, snapshot, guest, NULL);
+        snapshot_mutate(&drawn.mutator, drawn.mutations_version, 1, snapshot, guest, NULL);
     }
     snapshot_encode(snapshot, file);
     g_byte_array_set_size(input, 0);

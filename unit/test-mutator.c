@@ -165,6 +165,35 @@ static void test_crossover_of_choices(void **state)
     assert_int_equal(input.generator.length, 4);
 }
 
+/* Children draw from all mutations; the choices of a child of two mean what they meant. */
+static void test_versions_of_mutations(void **state)
+{
+    uint8_t one[ROOM], two[ROOM], child[ROOM];
+    size_t size1 = make_choices(one, "snapshot", "x");
+    size_t size2 = make_choices(two, "y", "mutations");
+    unsigned relations = 0;
+    Input input;
+
+    (void)state;
+    ((InputHeader *)two)->mutations = 1;
+    assert_true(input_decode(one, size1, &input));
+    assert_int_equal(input.mutations_version, 0);
+    assert_true(cross_inputs(INPUT_LAYOUT, one, size1, two, size2, child, ROOM, 1) > 0);
+    assert_int_equal(((InputHeader *)child)->mutations, 1);
+    assert_true(cross_inputs(INPUT_LAYOUT, two, size2, one, size1, child, ROOM, 1) > 0);
+    assert_int_equal(((InputHeader *)child)->mutations, 0);
+    for (unsigned seed = 0; seed < ROUNDS; seed++) {
+        size_t size;
+
+        memcpy(child, one, size1);
+        size = mutate_input(INPUT_LAYOUT, child, size1, ROOM, seed);
+        assert_true(input_decode(child, size, &input));
+        relations += input.mutations_version == SNAPSHOT_MUTATIONS_NEWEST &&
+                     input.mutator.length > 0 && input.mutator.data[0] >= SNAPSHOT_FIRST_RELATION;
+    }
+    assert_in_range(relations, ROUNDS / 40, ROUNDS / 8);
+}
+
 static void test_crossover_of_files(void **state)
 {
     uint8_t one[ROOM] = { 0 }, two[ROOM] = { 0 }, child[ROOM];
@@ -193,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_less_room_than_there_is),
         cmocka_unit_test(test_crossover_of_choices),
+        cmocka_unit_test(test_versions_of_mutations),
         cmocka_unit_test(test_crossover_of_files),
         cmocka_unit_test(test_crossover_of_schedules),
     };

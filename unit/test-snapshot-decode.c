@@ -305,7 +305,8 @@ static void test_round_trip(void **state)
         entropy_fill(number, entropy, sizeof(entropy));
         snapshot_generate(&choices, number % 2 ? SMALL_BLOCKS : LARGE_BLOCKS, f->snapshot,
                           &f->guest);
-        snapshot_mutate(&choices, number % 3, f->snapshot, &f->guest, NULL);
+        snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, number % 3, f->snapshot, &f->guest,
+                        NULL);
         snapshot_encode(f->snapshot, f->file);
         judge_file(f->file, &f->guest, &judgement);
         if (judgement.verdict != VERDICT_REJECT && !judgement.ram_unspecified) {

@@ -333,7 +333,7 @@ static void test_round_trip(void **state)
 
         entropy_fill(number, entropy, sizeof(entropy));
         snapshot_generate(&choices, number % 2 ? SMALL_BLOCKS : LARGE_BLOCKS, s, &guest);
-        snapshot_mutate(&choices, number % 4, s, &guest, NULL);
+        snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, number % 4, s, &guest, NULL);
         snapshot_encode(s, file);
         assert_round_trip(s, file, again_s, again);
     }

@@ -365,7 +365,7 @@ static void test_copy(void **state)
 
         entropy_fill(number, entropy, sizeof(entropy));
         snapshot_generate(&choices, SMALL_BLOCKS, s, &guest);
-        snapshot_mutate(&choices, 3, s, &guest, NULL);
+        snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, 3, s, &guest, NULL);
         snapshot_copy(copy, s);
         snapshot_encode(s, file);
         snapshot_encode(copy, again);
@@ -594,6 +594,81 @@ static void test_each_mutation(void **state)
     }
 }
 
+/* The same choices of the same version: what they mean never changes, as inputs are kept. */
+static void test_versions_of_mutations(void **state)
+{
+    static const uint8_t pick[] = { SNAPSHOT_FIRST_RELATION, 0, 4 };
+    static const char *const names[] = { "field:", "split-block:", "split-block:" };
+    g_autoptr(Snapshot) s = snapshot_new();
+
+    (void)state;
+    assert_null(snapshot_mutation_name(SNAPSHOT_N_MUTATIONS));
+    for (unsigned version = 0; version < G_N_ELEMENTS(names); version++) {
+        uint8_t entropy[ENTROPY_LENGTH] = { 0 };
+        Choices generator = choices_init(entropy, sizeof(entropy));
+        Choices choices = choices_init(pick, sizeof(pick));
+        g_autoptr(GString) log = g_string_new(NULL);
+        Guest guest;
+
+        snapshot_generate(&generator, SMALL_BLOCKS, s, &guest);
+        assert_int_equal(snapshot_mutate(&choices, version, 1, s, &guest, log), 1);
+        assert_true(g_str_has_prefix(log->str, names[version]));
+    }
+}
+
+typedef struct Shapes {
+    unsigned halves;   /* two records of one block, no whole pages, and total is right */
+    unsigned wraps;    /* a number of pages that is negative, but for its sign */
+    unsigned loops;    /* pages that end at a record that was read */
+    unsigned backward; /* a sum that passes 2^64 */
+} Shapes;
+
+static void count_shapes(const Snapshot *s, Shapes *shapes)
+{
+    uint64_t total = 0;
+    bool halves = false;
+
+    for (unsigned i = 0; i < s->blocks->len; i++) {
+        const SnapshotBlock *block = snapshot_block(s, i);
+        uint64_t end = block->pages_offset + block->used_length;
+
+        total += block->used_length;
+        halves |= block->used_length % s->page_size != 0 && block->used_length < INT64_MAX;
+        shapes->wraps += block->page_size != 0 && block->used_length / block->page_size > INT64_MAX;
+        shapes->backward += end < block->used_length;
+        for (unsigned k = 0; k <= i; k++) {
+            shapes->loops += end == snapshot_block(s, k)->record_at;
+        }
+    }
+    shapes->halves += halves && s->total == (total | SNAPSHOT_MEM_SIZE);
+}
+
+/* What chance hardly ever brings together. */
+static void test_relations(void **state)
+{
+    g_autoptr(Snapshot) s = snapshot_new();
+    Shapes shapes = { 0, 0, 0, 0 };
+
+    (void)state;
+    for (unsigned number = 0; number < 3000; number++) {
+        uint8_t entropy[ENTROPY_LENGTH];
+        Choices choices = choices_init(entropy, sizeof(entropy));
+        unsigned n = SNAPSHOT_N_MUTATIONS - SNAPSHOT_FIRST_RELATION;
+        Guest guest;
+
+        entropy_fill(number, entropy, sizeof(entropy));
+        snapshot_generate(&choices, SMALL_BLOCKS, s, &guest);
+        entropy_fill(~(uint64_t)number, entropy, sizeof(entropy));
+        choices = choices_init(entropy, sizeof(entropy));
+        snapshot_apply_mutation(SNAPSHOT_FIRST_RELATION + number % n, &choices, s, &guest, NULL);
+        count_shapes(s, &shapes);
+    }
+    assert_in_range(shapes.halves, 50, 1000);
+    assert_in_range(shapes.wraps, 10, 1000);
+    assert_in_range(shapes.loops, 50, 1000);
+    assert_in_range(shapes.backward, 50, 1000);
+}
+
 /* Nothing to work on is no reason to crash. */
 static void test_mutations_of_nothing(void **state)
 {
@@ -646,8 +721,9 @@ static void test_many_mutations(void **state)
     entropy_fill(3, entropy, 20000);
     choices = choices_init(entropy, 20000);
     snapshot_generate(&choices, SMALL_BLOCKS, s, &guest);
-    assert_int_equal(snapshot_mutate(&choices, 5, s, &guest, NULL), 5);
-    assert_true(snapshot_mutate(&choices, UINT32_MAX, s, &guest, NULL) > 1000);
+    assert_int_equal(snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, 5, s, &guest, NULL), 5);
+    assert_true(snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, UINT32_MAX, s, &guest, NULL) >
+                1000);
     assert_true(choices_exhausted(&choices));
 }
 
@@ -678,7 +754,7 @@ static void test_mutants_break_every_rule(void **state)
         snapshot_generate(&choices, SMALL_BLOCKS, s, &guest);
         entropy_fill(~(uint64_t)number, entropy, sizeof(entropy));
         choices = choices_init(entropy, sizeof(entropy));
-        snapshot_mutate(&choices, 1 + number % 3, s, &guest, NULL);
+        snapshot_mutate(&choices, SNAPSHOT_MUTATIONS_NEWEST, 1 + number % 3, s, &guest, NULL);
         snapshot_encode(s, file);
         judge_file(file, &guest, &judgement);
         verdicts[judgement.verdict]++;
@@ -754,6 +830,8 @@ int main(void)
         cmocka_unit_test(test_fit),
         cmocka_unit_test(test_locality),
         cmocka_unit_test(test_each_mutation),
+        cmocka_unit_test(test_versions_of_mutations),
+        cmocka_unit_test(test_relations),
         cmocka_unit_test(test_mutations_of_nothing),
         cmocka_unit_test(test_many_mutations),
         cmocka_unit_test(test_mutants_break_every_rule),

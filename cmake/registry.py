@@ -39,19 +39,6 @@ def values_of(repair):
     return int(first, 0), int(last, 0) if last else ANY if dash else int(first, 0)
 
 
-def left_of(repair, other):
-    """The ranges of values of @repair that trigger nothing of the finding @other."""
-    ranges = [values_of(repair)]
-    for taken in other.repairs if other else ():
-        if taken.get("rule") != repair.get("rule"):
-            continue
-        low, high = values_of(taken)
-        ranges = [part for first, last in ranges
-                  for part in ((first, min(last, low - 1)), (max(first, high + 1), last))
-                  if part[0] <= part[1]]
-    return ranges
-
-
 class Finding:
     """One folder of the registry."""
 
@@ -102,26 +89,16 @@ class Finding:
         return version in versions and "tries" not in self.reproducer
 
     def trigger_span(self):
-        """How many values of a field trigger it, at least."""
-        return min(last - first for first, last in map(values_of, self.repairs))
+        """How many values of a field trigger it, at least; then, in which modes it happens."""
+        return (min(last - first for first, last in map(values_of, self.repairs)),
+                self.mode == "any")
 
-    def text_sparing(self, other):
-        """
-        finding.ini, but its repairs leave alone what triggers @other (None: nothing does).
-        Empty, where no repair is left.
-        """
+    def spared_text(self):
+        """finding.ini of a registry in which what triggers it is not repaired."""
         parser = self._parser()
-        for name in [name for name in parser.sections() if name.startswith("repair")]:
-            repair = dict(parser[name])
-            parser.remove_section(name)
-            for number, (first, last) in enumerate(left_of(repair, other)):
-                group = f"{name}-{number}"
-                parser[group] = repair
-                if "rule" in repair and (first, last) != (0, ANY):
-                    parser[group]["value"] = f"{first:#x}-{last:#x}"
+        parser["finding"]["spared"] = "true"
         text = io.StringIO()
-        if any(name.startswith("repair") for name in parser.sections()):
-            parser.write(text)
+        parser.write(text)
         return text.getvalue()
 
     def ends_as(self, subject, outcome):

@@ -18,7 +18,7 @@ import findings
 import nfc
 from findings import CaseTool, Outcome, QemuTree, classify_end, classify_replay, judge
 from limited import LimitedProcess, Limits
-from registry import Finding, RegistryError, left_of, outcome_class, read_registry
+from registry import Finding, RegistryError, outcome_class, read_registry
 
 INI = """\
 [finding]
@@ -166,23 +166,45 @@ class FindingsTest(unittest.TestCase):
             with self.subTest(outcome):
                 self.assertEqual(result.stdout.split(), expected)
 
-    def test_repairs_spare_what_is_to_be_found(self):
-        def repaired(value):
-            finding = self.finding(name=f"values-{value}")
-            finding.repairs = [{"rule": "R6", "value": value} if value else {"rule": "R6"}]
-            return finding
+    def test_what_is_known_is_repaired_before_a_match(self):
+        wide = self.finding(name="wide")
+        wide.folder.joinpath("snapshot.txt").write_text(
+            "[block 0]\nidstr = ram\nused_length = 1M\npage_size = 0\n")
+        other = tempfile.TemporaryDirectory()
+        self.addCleanup(other.cleanup)
+        path, known = self.folder / "input", Path(other.name)
+        tool = CaseTool(Options.build / "bin" / "finding-case", self.folder)
+        tool.run("input", wide, path)
+        for there, expected in ((False, ["wide"]), (True, [])):
+            if there:
+                (known / "wide").symlink_to(wide.folder)
+            result = subprocess.run([tool.program, "match", self.folder, "crash", path, known],
+                                    capture_output=True, text=True, check=True)
+            with self.subTest(there=there):
+                self.assertEqual(result.stdout.split(), expected)
 
-        for value, other, left in (("", "", []), ("", "8-", [(0, 7)]),
-                                   ("1-9", "3-4", [(1, 2), (5, 9)]), ("1-9", "20", [(1, 9)])):
-            with self.subTest(value=value, other=other):
-                taken = argparse.Namespace(repairs=[{"rule": "R6", "value": other or "0-"}])
-                self.assertEqual(left_of({"rule": "R6", "value": value or "0-"}, taken), left)
-        wide, narrow = repaired(""), repaired("8-15")
-        self.assertGreater(wide.trigger_span(), narrow.trigger_span())
-        self.assertIn("value = 0x10-", self.finding(name="other").text_sparing(
-            argparse.Namespace(repairs=[{"rule": "H2", "value": "0-15"}])))
-        self.assertEqual(self.finding(name="all").text_sparing(
-            argparse.Namespace(repairs=[{"rule": "H2"}])), "")
+    def test_inputs_that_trigger_what_is_spared_are_listed(self):
+        finding = self.finding()
+        tool = CaseTool(Options.build / "bin" / "finding-case", self.folder)
+        right, wrong = self.folder / "right", self.folder / "wrong"
+        tool.run("input", finding, right)
+        finding.folder.joinpath("snapshot.txt").write_text(
+            "[block 0]\nidstr = ram\nused_length = 1M\npage_size = 0\n")
+        tool.run("input", finding, wrong)
+        for text, expected in ((finding.spared_text(), [str(wrong)]),
+                               (INI.format(id=finding.id, fixed=""), [])):
+            finding.folder.joinpath("finding.ini").write_text(text)
+            result = subprocess.run([tool.program, "spared", self.folder, right, wrong],
+                                    capture_output=True, text=True, check=True)
+            with self.subTest(text):
+                self.assertEqual(result.stdout.split(), expected)
+
+    def test_who_explains_more(self):
+        wide, narrow, multifd = (self.finding(name=name) for name in ("wide", "narrow", "multifd"))
+        narrow.repairs[0]["value"] = "8-15"
+        multifd.mode = "multifd"
+        self.assertLess(narrow.trigger_span(), multifd.trigger_span())
+        self.assertLess(multifd.trigger_span(), wide.trigger_span())
 
     def test_a_detail_that_is_registered_counts(self):
         finding = self.finding()

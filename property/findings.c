@@ -21,12 +21,18 @@
 typedef bool RepairAction(FindingLoad *load, const Judgement *judgement,
                           const Violation *violation);
 
-struct FindingRepair {
-    bool if_reads_fail; /* that triggers it, and no rule */
-    RuleId rule;
-    char *field; /* that the violation must name; NULL: any */
+/* A break of a rule, by a value. */
+typedef struct RuleBreak {
+    RuleId rule; /* RULE__MAX: none is asked for */
     uint64_t least;
     uint64_t most;
+} RuleBreak;
+
+struct FindingRepair {
+    bool if_reads_fail; /* that triggers it, and no rule */
+    RuleBreak broken;
+    char *field;    /* that the violation must name; NULL: any */
+    RuleBreak with; /* the same record must have this break, too */
     RepairAction *action;
 };
 
@@ -262,20 +268,85 @@ static RepairAction *action_by_name(const char *name)
 
 /* What triggers a repair */
 
-static bool is_of(const FindingRepair *repair, const Violation *violation)
+static bool is_break(const RuleBreak *broken, const Violation *violation)
 {
-    return violation->rule == repair->rule && violation->value >= repair->least &&
-           violation->value <= repair->most &&
-           (!repair->field || strcmp(repair->field, violation->field) == 0);
+    return violation->rule == broken->rule && violation->value >= broken->least &&
+           violation->value <= broken->most;
+}
+
+/* The violation that must be there beside @violation; itself, if none must; NULL: it is not. */
+static const Violation *find_other(const FindingRepair *repair, const Judgement *judgement,
+                                   const Violation *violation)
+{
+    if (repair->with.rule == RULE__MAX) {
+        return violation;
+    }
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        const Violation *other = &judgement->violations[i];
+
+        if (other->block == violation->block && is_break(&repair->with, other)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+static bool is_of(const FindingRepair *repair, const Judgement *judgement,
+                  const Violation *violation)
+{
+    return is_break(&repair->broken, violation) &&
+           (!repair->field || strcmp(repair->field, violation->field) == 0) &&
+           find_other(repair, judgement, violation);
+}
+
+/* A field that triggers a finding that is spared. */
+typedef struct SparedField {
+    const Finding *finding;
+    const RuleBreak *broken;
+    uint64_t offset; /* in the file */
+} SparedField;
+
+typedef struct LeftAlone {
+    unsigned n;
+    SparedField fields[2 * JUDGE_MAX_VIOLATIONS];
+} LeftAlone;
+
+/* Fewer values of the field, or in fewer modes: such a finding explains more. */
+static bool is_narrower(const Finding *finding, const RuleBreak *broken, const SparedField *field)
+{
+    uint64_t span = broken->most - broken->least;
+    uint64_t spared_span = field->broken->most - field->broken->least;
+
+    return span < spared_span || (span == spared_span && finding->modes < field->finding->modes);
+}
+
+static bool is_left_alone(const LeftAlone *left_alone, const Finding *finding,
+                          const RuleBreak *broken, const Violation *violation)
+{
+    for (unsigned i = 0; i < left_alone->n; i++) {
+        const SparedField *field = &left_alone->fields[i];
+
+        if (field->offset == violation->offset && !is_narrower(finding, broken, field)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void leave_alone(LeftAlone *left_alone, const Finding *finding, const RuleBreak *broken,
+                        const Violation *violation)
+{
+    if (left_alone->n < G_N_ELEMENTS(left_alone->fields)) {
+        left_alone->fields[left_alone->n++] = (SparedField){ finding, broken, violation->offset };
+    }
 }
 
 /*
- * The violation that the repair waits for, or NULL. Rules X1 and G2 are
- * definitions: what triggers is that the reader's configuration makes them
- * count; *configured is then that violation.
+ * Rules X1 and G2 are definitions: what triggers is that the reader's
+ * configuration makes them count; *configured is then that violation.
  */
-static const Violation *find_trigger(const FindingRepair *repair, const FindingLoad *load,
-                                     const Judgement *judgement, Violation *configured)
+static const Violation *find_configured(const FindingRepair *repair, const FindingLoad *load,
+                                        const Judgement *judgement, Violation *configured)
 {
     const Guest *guest = &judgement->guest;
 
@@ -283,14 +354,31 @@ static const Violation *find_trigger(const FindingRepair *repair, const FindingL
         *configured = (Violation){ .rule = RULE_F4, .block = -1, .field = "a read that fails" };
         return load->reads_fail ? configured : NULL;
     }
-    if ((repair->rule == RULE_X1 && guest->x_ignore_shared) ||
-        (repair->rule == RULE_G2 && guest->clear_pages)) {
-        *configured = (Violation){ .rule = repair->rule, .block = -1, .field = "the reader" };
+    if ((repair->broken.rule == RULE_X1 && guest->x_ignore_shared) ||
+        (repair->broken.rule == RULE_G2 && guest->clear_pages)) {
+        *configured =
+            (Violation){ .rule = repair->broken.rule, .block = -1, .field = "the reader" };
         return configured;
     }
+    return NULL;
+}
+
+/* The violation that the repair waits for, but none of a field that is left alone; or NULL. */
+static const Violation *find_trigger(const Finding *finding, const FindingRepair *repair,
+                                     const FindingLoad *load, const Judgement *judgement,
+                                     const LeftAlone *left_alone, Violation *configured)
+{
+    const Violation *trigger = find_configured(repair, load, judgement, configured);
+
+    if (trigger) {
+        return is_left_alone(left_alone, finding, &repair->broken, trigger) ? NULL : trigger;
+    }
     for (unsigned i = 0; i < judgement->n_violations; i++) {
-        if (is_of(repair, &judgement->violations[i])) {
-            return &judgement->violations[i];
+        const Violation *violation = &judgement->violations[i];
+
+        if (is_of(repair, judgement, violation) &&
+            !is_left_alone(left_alone, finding, &repair->broken, violation)) {
+            return violation;
         }
     }
     return NULL;
@@ -306,11 +394,12 @@ static void judge(const FindingLoad *load, Judgement *judgement)
 }
 
 static const FindingRepair *find_repair(const Finding *finding, const FindingLoad *load,
-                                        const Judgement *judgement, const Violation **trigger,
-                                        Violation *configured)
+                                        const Judgement *judgement, const LeftAlone *left_alone,
+                                        const Violation **trigger, Violation *configured)
 {
     for (unsigned i = 0; i < finding->n_repairs; i++) {
-        *trigger = find_trigger(&finding->repairs[i], load, judgement, configured);
+        *trigger =
+            find_trigger(finding, &finding->repairs[i], load, judgement, left_alone, configured);
         if (*trigger) {
             return &finding->repairs[i];
         }
@@ -321,12 +410,13 @@ static const FindingRepair *find_repair(const Finding *finding, const FindingLoa
 bool finding_is_triggered(const Finding *finding, const FindingLoad *load)
 {
     g_autofree Judgement *judgement = g_new0(Judgement, 1);
+    const LeftAlone nothing = { .n = 0 };
     const Violation *trigger;
     Violation configured;
 
     judge(load, judgement);
     return (finding->modes & load->mode) &&
-           find_repair(finding, load, judgement, &trigger, &configured) != NULL;
+           find_repair(finding, load, judgement, &nothing, &trigger, &configured) != NULL;
 }
 
 const Finding *findings_match(const Findings *findings, const FindingLoad *load,
@@ -353,7 +443,7 @@ static void log_repair(GString *log, const Finding *finding, const Violation *tr
 
 /* The first of all findings' repairs that has something to do. False: none has. */
 static bool repair_once(const Findings *findings, FindingLoad *load, Judgement *judgement,
-                        GString *log)
+                        const LeftAlone *left_alone, GString *log)
 {
     for (unsigned i = 0; i < findings->list->len; i++) {
         const Finding *finding = g_ptr_array_index(findings->list, i);
@@ -361,8 +451,8 @@ static bool repair_once(const Findings *findings, FindingLoad *load, Judgement *
         Violation configured;
         const FindingRepair *repair = NULL;
 
-        if (finding->modes & load->mode) {
-            repair = find_repair(finding, load, judgement, &trigger, &configured);
+        if ((finding->modes & load->mode) && !finding->spared) {
+            repair = find_repair(finding, load, judgement, left_alone, &trigger, &configured);
         }
         if (repair && repair->action(load, judgement, trigger)) {
             log_repair(log, finding, trigger);
@@ -386,11 +476,64 @@ static bool cut_unspecified(FindingLoad *load, const Judgement *judgement, GStri
     return true;
 }
 
+static void leave_alone_for(const Finding *finding, const FindingRepair *repair,
+                            const FindingLoad *load, const Judgement *judgement,
+                            LeftAlone *left_alone)
+{
+    Violation configured;
+    const Violation *trigger = find_configured(repair, load, judgement, &configured);
+
+    if (trigger) {
+        leave_alone(left_alone, finding, &repair->broken, trigger);
+    }
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        const Violation *violation = &judgement->violations[i];
+
+        if (is_of(repair, judgement, violation)) {
+            leave_alone(left_alone, finding, &repair->broken, violation);
+            if (repair->with.rule != RULE__MAX) {
+                leave_alone(left_alone, finding, &repair->with,
+                            find_other(repair, judgement, violation));
+            }
+        }
+    }
+}
+
+/* What triggers a finding that is spared. */
+static void find_left_alone(const Findings *findings, const FindingLoad *load,
+                            const Judgement *judgement, LeftAlone *left_alone)
+{
+    left_alone->n = 0;
+    for (unsigned i = 0; i < findings->list->len; i++) {
+        const Finding *finding = g_ptr_array_index(findings->list, i);
+
+        if (finding->spared && (finding->modes & load->mode)) {
+            for (unsigned k = 0; k < finding->n_repairs; k++) {
+                leave_alone_for(finding, &finding->repairs[k], load, judgement, left_alone);
+            }
+        }
+    }
+}
+
+bool findings_spare(const Findings *findings, const FindingLoad *load)
+{
+    g_autofree Judgement *judgement = g_new0(Judgement, 1);
+    LeftAlone left_alone;
+
+    judge(load, judgement);
+    find_left_alone(findings, load, judgement, &left_alone);
+    return left_alone.n > 0;
+}
+
 static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *judgement,
                         GString *log)
 {
+    LeftAlone left_alone;
+
     judge(load, judgement);
-    return repair_once(findings, load, judgement, log) || cut_unspecified(load, judgement, log);
+    find_left_alone(findings, load, judgement, &left_alone);
+    return repair_once(findings, load, judgement, &left_alone, log) ||
+           (left_alone.n == 0 && cut_unspecified(load, judgement, log));
 }
 
 bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *log)
@@ -607,25 +750,42 @@ static bool read_guest(GKeyFile *file, Guest *guest, GError **error)
     return true;
 }
 
-static bool read_range(GKeyFile *file, const char *group, FindingRepair *repair, GError **error)
+static bool read_range(GKeyFile *file, const char *group, const char *key, RuleBreak *broken,
+                       GError **error)
 {
-    g_autofree char *text = g_key_file_get_string(file, group, "value", NULL);
+    g_autofree char *text = g_key_file_get_string(file, group, key, NULL);
     g_auto(GStrv) ends = text ? g_strsplit(text, "-", 2) : NULL;
 
-    repair->least = 0;
-    repair->most = UINT64_MAX;
+    broken->least = 0;
+    broken->most = UINT64_MAX;
     if (!text) {
         return true;
     }
-    if (!ends[0] || !finding_parse_number(ends[0], &repair->least)) {
-        return finding_wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
+    if (!ends[0] || !finding_parse_number(ends[0], &broken->least)) {
+        return finding_wrong_value(error, group, key, text, "NUMBER, FIRST-LAST or FIRST-");
     }
     if (!ends[1]) {
-        repair->most = repair->least;
+        broken->most = broken->least;
         return true;
     }
-    return ends[1][0] == '\0' || finding_parse_number(ends[1], &repair->most) ||
-           finding_wrong_value(error, group, "value", text, "NUMBER, FIRST-LAST or FIRST-");
+    return ends[1][0] == '\0' || finding_parse_number(ends[1], &broken->most) ||
+           finding_wrong_value(error, group, key, text, "NUMBER, FIRST-LAST or FIRST-");
+}
+
+static bool wrong_rule(GError **error, const char *group, const char *key, const char *rule)
+{
+    return finding_wrong_value(error, group, key, rule, "a rule of docs/mapped-ram-format.md");
+}
+
+static bool read_other_break(GKeyFile *file, const char *group, RuleBreak *with, GError **error)
+{
+    g_autofree char *rule = g_key_file_get_string(file, group, "with rule", NULL);
+
+    with->rule = rule ? rule_by_name(rule) : RULE__MAX;
+    if (rule && with->rule == RULE__MAX) {
+        return wrong_rule(error, group, "with rule", rule);
+    }
+    return read_range(file, group, "with value", with, error);
 }
 
 static bool read_repair(GKeyFile *file, const char *group, FindingRepair *repair, GError **error)
@@ -634,17 +794,17 @@ static bool read_repair(GKeyFile *file, const char *group, FindingRepair *repair
     g_autofree char *action = g_key_file_get_string(file, group, "action", NULL);
 
     repair->if_reads_fail = rule && strcmp(rule, "a read fails") == 0;
-    repair->rule = rule ? rule_by_name(rule) : RULE__MAX;
-    if (repair->rule == RULE__MAX && !repair->if_reads_fail) {
-        return finding_wrong_value(error, group, "rule", rule,
-                                   "a rule of docs/mapped-ram-format.md");
+    repair->broken.rule = rule ? rule_by_name(rule) : RULE__MAX;
+    if (repair->broken.rule == RULE__MAX && !repair->if_reads_fail) {
+        return wrong_rule(error, group, "rule", rule);
     }
     repair->action = action ? action_by_name(action) : NULL;
     if (!repair->action) {
         return finding_wrong_value(error, group, "action", action, "an action of docs/findings.md");
     }
     repair->field = g_key_file_get_string(file, group, "field", NULL);
-    return read_range(file, group, repair, error);
+    return read_range(file, group, "value", &repair->broken, error) &&
+           read_other_break(file, group, &repair->with, error);
 }
 
 /* The groups [repair], [repair 2], ... */
@@ -688,6 +848,7 @@ static bool read_finding(GKeyFile *file, const char *folder, const char *subject
     finding->input = path_of(file, "input", folder);
     finding->repeat = g_key_file_get_string(file, "reproducer", "repeat", NULL);
     finding->dirty_ram = g_key_file_get_boolean(file, "reproducer", "dirty-ram", NULL);
+    finding->spared = g_key_file_get_boolean(file, "finding", "spared", NULL);
     if (!finding->snapshot && !finding->input) {
         return finding_wrong_value(error, "reproducer", "snapshot", NULL,
                                    "a file in the same folder");

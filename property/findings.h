@@ -62,6 +62,7 @@ typedef struct Finding {
     char *repeat;           /* "OFFSET HEX COUNT": put over the snapshot's bytes; or NULL */
     Guest guest;            /* who reads the snapshot */
     bool dirty_ram;         /* guest RAM is not zero before the load */
+    bool spared;            /* it is looked for: fields that trigger it are left alone */
     FindingRepair *repairs; /* n_repairs of them, done in this order */
     unsigned n_repairs;
 } Finding;
@@ -137,7 +138,9 @@ typedef struct FindingLoad {
  *
  * Changes the load so that none of the findings is triggered any more. A load
  * that triggers none is left as it is, to the byte; but if its judgement ends
- * where what follows is unspecified, the file does, too.
+ * where what follows is unspecified, the file does, too. A field that triggers a
+ * spared finding is left as it is, unless another one of fewer values or modes
+ * is triggered by it.
  *
  * Returns: how many repairs were done. If it is FINDINGS_MAX_REPAIRS, the load
  * triggers some finding still, and nothing can be said of it.
@@ -162,6 +165,9 @@ bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *
  */
 const Finding *findings_match(const Findings *findings, const FindingLoad *load,
                               FindingOutcome outcome);
+
+/* Does the load trigger one that is spared? */
+bool findings_spare(const Findings *findings, const FindingLoad *load);
 
 /* Does the load trigger this one finding? */
 bool finding_is_triggered(const Finding *finding, const FindingLoad *load);

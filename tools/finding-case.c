@@ -9,10 +9,12 @@
  *     finding-case compare REGISTRY ID (DUMP USED)...
  *         of each block, in order: max_length bytes, and used_length as it is now
  *     finding-case repair REGISTRY ID FILE    the repaired file; prints the repairs
- *     finding-case match REGISTRY OUTCOME INPUT
+ *     finding-case match REGISTRY OUTCOME INPUT [KNOWN]
  *         the ids of the findings that a fuzz input (of a file) triggers and that
  *         were seen to end so; where there is none, those that come to light when
- *         the others are repaired
+ *         the others are repaired. Those of the registry KNOWN are repaired before
+ *     finding-case spared REGISTRY INPUT...
+ *         those fuzz inputs that trigger a spared finding, once the others are repaired
  *
  * Exit status: 0; 3: compare: RAM is not what the model says, or the file had
  * to be refused; else: trouble.
@@ -239,36 +241,89 @@ static bool print_matches(const Findings *findings, const FindingLoad *load, Fin
     return any;
 }
 
-static int run_match(const char *registry, const char *outcome_name, const char *path,
-                     GError **error)
+/* The load that a fuzz input asks for. The file borrows from the input's bytes. */
+typedef struct InputLoad {
+    char *data;
+    Snapshot *snapshot;
+    SparseFile *file;
+    Guest guest;
+    FindingLoad load;
+} InputLoad;
+
+static void input_load_clear(InputLoad *l)
 {
-    g_autoptr(Findings) findings = findings_read(registry, NULL, NULL, error);
-    g_autoptr(Snapshot) snapshot = snapshot_new();
-    g_autoptr(SparseFile) file = sparse_file_new();
-    FindingOutcome outcome = finding_outcome_by_name(outcome_name);
-    g_autofree char *data = NULL;
+    g_clear_pointer(&l->snapshot, snapshot_free);
+    g_clear_pointer(&l->file, sparse_file_free);
+    g_clear_pointer(&l->data, g_free);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(InputLoad, input_load_clear)
+
+static bool input_load_init(InputLoad *l, const char *path, GError **error)
+{
     size_t size;
     Input input;
-    Guest guest;
-    FindingLoad load = { .file = file, .guest = &guest };
+
+    *l = (InputLoad){ .snapshot = snapshot_new(), .file = sparse_file_new() };
+    if (!g_file_get_contents(path, &l->data, &size, error)) {
+        return false;
+    }
+    if (!input_decode((const uint8_t *)l->data, size, &input)) {
+        g_set_error(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT, "%s is no input", path);
+        return false;
+    }
+    input_make_file(&input, l->snapshot, l->file, &l->guest, NULL);
+    l->load = (FindingLoad){
+        .file = l->file,
+        .guest = &l->guest,
+        .mode = input.axes & INPUT_AXIS_MULTIFD ? FINDING_MODE_MULTIFD : FINDING_MODE_PLAIN,
+        .reads_fail = input.fail_read || input.cut || input.max_read_length,
+        .one_block = input.kind == INPUT_HEADER,
+        .header_offset = input.header_offset,
+        .used_length = input.used_length,
+    };
+    return true;
+}
+
+static int run_match(const Findings *findings, char **arguments, GError **error)
+{
+    g_auto(InputLoad) l = { .data = NULL };
+    FindingOutcome outcome = finding_outcome_by_name(arguments[0]);
     unsigned repairs = 0;
 
-    if (!findings || !g_file_get_contents(path, &data, &size, error)) {
+    if (outcome == FINDING_OUTCOME__MAX) {
+        g_set_error(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT, "%s is no outcome", arguments[0]);
         return STATUS_TROUBLE;
     }
-    if (outcome == FINDING_OUTCOME__MAX || !input_decode((const uint8_t *)data, size, &input)) {
-        g_set_error(error, FINDINGS_ERROR, FINDINGS_ERROR_FORMAT,
-                    "%s is no outcome, or %s no input", outcome_name, path);
+    if (!arguments[1] || !input_load_init(&l, arguments[1], error)) {
         return STATUS_TROUBLE;
     }
-    input_make_file(&input, snapshot, file, &guest, NULL);
-    load.mode = input.axes & INPUT_AXIS_MULTIFD ? FINDING_MODE_MULTIFD : FINDING_MODE_PLAIN;
-    load.reads_fail = input.fail_read || input.cut || input.max_read_length;
-    load.one_block = input.kind == INPUT_HEADER;
-    load.header_offset = input.header_offset;
-    load.used_length = input.used_length;
-    while (!print_matches(findings, &load, outcome) &&
-           findings_repair_next(findings, &load, NULL) && ++repairs < FINDINGS_MAX_REPAIRS) {
+    if (arguments[2]) {
+        g_autoptr(Findings) known = findings_read(arguments[2], NULL, NULL, error);
+
+        if (!known) {
+            return STATUS_TROUBLE;
+        }
+        findings_repair(known, &l.load, NULL);
+    }
+    while (!print_matches(findings, &l.load, outcome) &&
+           findings_repair_next(findings, &l.load, NULL) && ++repairs < FINDINGS_MAX_REPAIRS) {
+    }
+    return STATUS_OK;
+}
+
+static int run_spared(const Findings *findings, char **arguments, GError **error)
+{
+    for (unsigned i = 0; arguments[i]; i++) {
+        g_auto(InputLoad) l = { .data = NULL };
+
+        if (!input_load_init(&l, arguments[i], error)) {
+            return STATUS_TROUBLE;
+        }
+        findings_repair(findings, &l.load, NULL);
+        if (findings_spare(findings, &l.load)) {
+            printf("%s\n", arguments[i]);
+        }
     }
     return STATUS_OK;
 }
@@ -283,34 +338,58 @@ static const struct {
     { "repair", run_repair },
 };
 
+static const struct {
+    const char *name;
+    int (*run)(const Findings *findings, char **arguments, GError **error);
+} input_commands[] = {
+    { "match", run_match },
+    { "spared", run_spared },
+};
+
+static int run_command(unsigned index, char **arguments, GError **error)
+{
+    g_auto(Case) c = { .findings = NULL };
+
+    return arguments[1] && arguments[2] && case_init(&c, arguments[0], arguments[1], error)
+               ? commands[index].run(&c, arguments + 2, error)
+               : STATUS_TROUBLE;
+}
+
+static int run_input_command(unsigned index, char **arguments, GError **error)
+{
+    g_autoptr(Findings) findings = findings_read(arguments[0], NULL, NULL, error);
+
+    return findings && arguments[1] ? input_commands[index].run(findings, arguments + 1, error)
+                                    : STATUS_TROUBLE;
+}
+
+/* What is asked for by @name, with one argument or more behind it. */
+static int run(const char *name, char **arguments, GError **error)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            return run_command(i, arguments, error);
+        }
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(input_commands); i++) {
+        if (strcmp(name, input_commands[i].name) == 0) {
+            return run_input_command(i, arguments, error);
+        }
+    }
+    return STATUS_TROUBLE;
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
+    int status = argc >= 3 ? run(argv[1], argv + 2, &error) : STATUS_TROUBLE;
 
-    if (argc == 5 && strcmp(argv[1], "match") == 0) {
-        int status = run_match(argv[2], argv[3], argv[4], &error);
-
-        if (error) {
-            fprintf(stderr, "finding-case: %s\n", error->message);
-        }
-        return status;
+    if (error) {
+        fprintf(stderr, "finding-case: %s\n", error->message);
+    } else if (status == STATUS_TROUBLE) {
+        fprintf(stderr, "Usage: finding-case make|input|compare|repair REGISTRY ID FILE...\n"
+                        "       finding-case match REGISTRY OUTCOME INPUT [KNOWN]\n"
+                        "       finding-case spared REGISTRY INPUT...\n");
     }
-    for (unsigned i = 0; argc >= 5 && i < G_N_ELEMENTS(commands); i++) {
-        g_auto(Case) c = { .findings = NULL };
-        int status = STATUS_TROUBLE;
-
-        if (strcmp(argv[1], commands[i].name) != 0) {
-            continue;
-        }
-        if (case_init(&c, argv[2], argv[3], &error)) {
-            status = commands[i].run(&c, argv + 4, &error);
-        }
-        if (error) {
-            fprintf(stderr, "finding-case: %s\n", error->message);
-        }
-        return status;
-    }
-    fprintf(stderr,
-            "Usage: finding-case make|input|compare|repair|match REGISTRY ID|OUTCOME FILE...\n");
-    return STATUS_TROUBLE;
+    return status;
 }

@@ -177,11 +177,11 @@ static bool check_block(Comparison *c, uint64_t used_length, GError **error)
     const JudgedBlock *judged = &c->judgement->blocks[c->block];
     uint64_t length = MIN(judged->used_length, used_length);
 
-    if (!judged->in_file || judged->ignored) {
-        return check_outside(c, 0, error);
-    }
     if (judged->unspecified) {
         return check_outside(c, used_length, error);
+    }
+    if (!judged->in_file || judged->ignored) {
+        return check_outside(c, 0, error);
     }
     c->end = length / c->page_size;
     return check_pages(c, error) && check_outside(c, length, error);

@@ -208,7 +208,7 @@ static bool turn_multifd_off(FindingLoad *load, const Judgement *judgement,
 {
     (void)judgement;
     (void)violation;
-    load->mode = FINDING_MODE_PLAIN;
+    load->mode = load->lazy ? FINDING_MODE_PLAIN | FINDING_MODE_LAZY : FINDING_MODE_PLAIN;
     return true;
 }
 

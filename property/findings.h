@@ -121,6 +121,7 @@ typedef struct FindingLoad {
     SparseFile *file; /* repairs write into it */
     Guest *guest;     /* repairs may turn a capability of the reader off */
     FindingMode mode; /* or several of them; repairs may turn multifd off */
+    bool lazy;        /* without multifd it is a lazy load, too */
     bool reads_fail;  /* a read is made to fail, or to be short; repairs may undo that */
     /* One block alone (InputKind header): see judge_block(). Else a whole file. */
     bool one_block;

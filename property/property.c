@@ -180,6 +180,7 @@ static bool repair_case(PropertyContext *context, LoadCase *c)
         .file = context->file,
         .guest = &context->guest,
         .mode = mode_of(context, c),
+        .lazy = c->lazy,
         .one_block = c->one_block,
         .header_offset = c->header_offset,
         .used_length = c->used_length,

@@ -264,6 +264,24 @@ static void test_the_mode_counts(void **state)
     assert_int_equal(findings_repair(findings, &r.load, NULL), 1);
 }
 
+/* multifd-failed-channel, and then, without multifd, fast-load-lost-fault. */
+static void test_without_multifd_it_is_a_lazy_load(void **state)
+{
+    g_autoptr(Findings) all = read_all();
+    g_auto(Reproducer) r = { .file = NULL };
+
+    (void)state;
+    reproducer_init(&r, findings_by_id(all, "multifd-failed-channel"));
+    for (unsigned lazy = 0; lazy < 2; lazy++) {
+        r.load.mode = FINDING_MODE_MULTIFD;
+        r.load.lazy = lazy;
+        r.load.reads_fail = true;
+        assert_true(findings_repair(all, &r.load, NULL) > 0);
+        assert_false(r.load.mode & FINDING_MODE_MULTIFD);
+        assert_int_equal(r.load.reads_fail, !lazy);
+    }
+}
+
 static size_t random_layout(uint8_t *data, size_t size, uint64_t *state)
 {
     InputHeader header = { .version = INPUT_VERSION, .kind = INPUT_LAYOUT };
@@ -551,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_the_unspecified_is_cut_off),
         cmocka_unit_test(test_a_version_is_repaired_if_its_low_byte_is_right),
         cmocka_unit_test(test_the_mode_counts),
+        cmocka_unit_test(test_without_multifd_it_is_a_lazy_load),
         cmocka_unit_test(test_right_files_are_left_alone),
         cmocka_unit_test(test_the_reference_is_right),
         cmocka_unit_test(test_a_known_bug_is_passed),

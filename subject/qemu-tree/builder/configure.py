@@ -27,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 # Files that the adapter includes whole, for what is static in them.
 INCLUDED = {"ram": probes.RAM, "savevm": probes.SAVEVM, "postcopy": probes.POSTCOPY,
             "multifd": probes.MULTIFD}
+# By the marks in neighbours.txt.
+KINDS = {"+": "covered", "=": "hot"}
 # Files of the adapter that are compiled as ram.c is.
 ADAPTER = ("channel", "lazy", "platform", "subject", "threads")
 
@@ -45,11 +47,11 @@ class Steps:
 
 
 def neighbours():
-    """Pairs: path in the tree, does the fuzzer get coverage from it?"""
+    """Pairs: path in the tree, kind (how it is compiled: see CMakeLists.txt)."""
     for line in (HERE.parent / "neighbours.txt").read_text().splitlines():
         words = line.split("#")[0].split()
         if words:
-            yield words[-1], words[0] == "+"
+            yield words[-1], KINDS.get(words[0], "cold")
 
 
 def find(source, generated, unit):
@@ -62,16 +64,16 @@ def write_flags(out, name, words):
 
 
 def plan_units(tree, out, shared):
-    """Yields (name, path, covered) of the neighbours; their flags are written."""
-    for unit, covered in neighbours():
+    """Yields (name, path, kind) of the neighbours; their flags are written."""
+    for unit, kind in neighbours():
         path = find(tree.source, tree.generated, unit)
         words = tree.flags(path) if path else None
         if words is not None:
             name = unit.replace("/", "_").removesuffix(".c")
             write_flags(out, name, words)
             if prefixes.begins_with_osdep(path):
-                shared.add(name, words, covered)
-            yield name, path, covered
+                shared.add(name, words, kind)
+            yield name, path, kind
 
 
 def plan_included(tree, out, shared):
@@ -83,23 +85,23 @@ def plan_included(tree, out, shared):
         write_flags(out, f"unit-{name}",
                     [*words, "-iquote", str(path.parent), f'-DPAGEWISE_UNIT="{path}"'])
         if prefixes.begins_with_osdep(HERE.parent / f"unit-{name}.c", path):
-            shared.add(f"unit-{name}", words, True)
+            shared.add(f"unit-{name}", words, "covered")
         yield name
 
 
 def plan_adapter(tree, shared):
     for name in ADAPTER:
         if prefixes.begins_with_osdep(HERE.parent / f"{name}.c"):
-            shared.add(name, tree.flags(tree.source / probes.RAM), False)
+            shared.add(name, tree.flags(tree.source / probes.RAM), "hot")
 
 
 def plan_prefixes(out, shared):
     """Lines for CMake; the flags are written."""
     numbers = []
-    for number, words, covered, names in shared.shared():
+    for number, words, kind, names in shared.shared():
         write_flags(out, f"prefix-{number}", words)
         numbers.append(number)
-        yield f"set(QEMU_TREE_COVERED_prefix-{number} {'ON' if covered else 'OFF'})\n"
+        yield f"set(QEMU_TREE_KIND_prefix-{number} {kind})\n"
         yield from (f"set(QEMU_TREE_PREFIX_{name} {number})\n" for name in names)
     yield cmake_list("QEMU_TREE_PREFIXES", numbers)
 
@@ -111,9 +113,9 @@ def cmake_list(name, values):
 def write_plan(out, version, units, included, shared, answers, inputs):
     text = f'set(QEMU_TREE_VERSION "{version}")\n'
     text += cmake_list("QEMU_TREE_UNITS", [name for name, _, _ in units])
-    for name, path, covered in units:
+    for name, path, kind in units:
         text += f'set(QEMU_TREE_FILE_{name} "{path}")\n'
-        text += f"set(QEMU_TREE_COVERED_{name} {'ON' if covered else 'OFF'})\n"
+        text += f"set(QEMU_TREE_KIND_{name} {kind})\n"
     text += cmake_list("QEMU_TREE_INCLUDED", included)
     text += "".join(plan_prefixes(out, shared))
     text += cmake_list("QEMU_TREE_TARGETS", [stem for stem in probes.TARGETS

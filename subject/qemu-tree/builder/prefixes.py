@@ -25,20 +25,20 @@ def begins_with_osdep(path, unit=None):
 
 
 class Prefixes:
-    """Numbers for sets of flags, coverage feedback being one of them."""
+    """Numbers for sets of flags; what kind of file it is adds to them."""
 
     def __init__(self):
         self.flags_of = {}
         self.numbers = {}
 
-    def add(self, name, words, covered):
+    def add(self, name, words, kind):
         """File @name is compiled with @words, and may share a prefix."""
-        flags = (tuple(words), covered)
+        flags = (tuple(words), kind)
         self.flags_of[name] = flags
         self.numbers.setdefault(flags, len(self.numbers))
 
     def shared(self):
-        """Yields number, words, covered, and the names of the files."""
+        """Yields number, words, kind, and the names of the files."""
         counts = Counter(self.flags_of.values())
         for flags, number in self.numbers.items():
             if counts[flags] >= FEWEST:

@@ -97,7 +97,8 @@ def config_host(version):
 
 
 def run_script(name, command):
-    result = subprocess.run([sys.executable, "-B", *map(str, command)], capture_output=True,
+    # -S: they need the standard library alone, and a start with the user's packages takes longer.
+    result = subprocess.run([sys.executable, "-B", "-S", *map(str, command)], capture_output=True,
                             text=True, check=False)
     if result.returncode != 0:
         raise HeaderError(f"{name} failed:\n{result.stderr.strip()}")

@@ -525,12 +525,24 @@ bool findings_spare(const Findings *findings, const FindingLoad *load)
     return left_alone.n > 0;
 }
 
+/* Then there is nothing that may trigger a finding. */
+static bool breaks_nothing(const FindingLoad *load, const Judgement *judgement)
+{
+    const Guest *guest = &judgement->guest;
+
+    return judgement->n_violations == 0 && !judgement->ram_unspecified && !load->reads_fail &&
+           !guest->x_ignore_shared && !guest->clear_pages;
+}
+
 static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *judgement,
                         GString *log)
 {
     LeftAlone left_alone;
 
     judge(load, judgement);
+    if (breaks_nothing(load, judgement)) {
+        return false;
+    }
     find_left_alone(findings, load, judgement, &left_alone);
     return repair_once(findings, load, judgement, &left_alone, log) ||
            (left_alone.n == 0 && cut_unspecified(load, judgement, log));
@@ -543,18 +555,25 @@ bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *
     return repair_next(findings, load, judgement, log);
 }
 
-unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log)
+unsigned findings_repair_and_judge(const Findings *findings, FindingLoad *load, GString *log,
+                                   Judgement *judgement)
 {
-    g_autofree Judgement *judgement = NULL;
     unsigned done = 0;
 
     if (findings->list->len == 0) {
+        judge(load, judgement);
         return 0;
     }
-    judgement = g_new0(Judgement, 1);
     while (repair_next(findings, load, judgement, log) && ++done < FINDINGS_MAX_REPAIRS) {
     }
     return done;
+}
+
+unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log)
+{
+    g_autofree Judgement *judgement = g_new0(Judgement, 1);
+
+    return findings_repair_and_judge(findings, load, log, judgement);
 }
 
 /* Reading the registry */

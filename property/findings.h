@@ -16,6 +16,7 @@
 #define PAGEWISE_PROPERTY_FINDINGS_H
 
 #include "model/guest.h"
+#include "model/judge.h"
 #include "model/snapshot.h"
 #include "model/sparse-file.h"
 
@@ -147,6 +148,10 @@ typedef struct FindingLoad {
  * triggers some finding still, and nothing can be said of it.
  */
 unsigned findings_repair(const Findings *findings, FindingLoad *load, GString *log);
+
+/* The same, with the judgement of the load as it is left, if that can be told. */
+unsigned findings_repair_and_judge(const Findings *findings, FindingLoad *load, GString *log,
+                                   Judgement *judgement);
 
 /**
  * findings_repair_next:

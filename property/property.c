@@ -173,8 +173,8 @@ static FindingMode mode_of(const PropertyContext *context, const LoadCase *c)
     return c->lazy ? context->finding_mode | FINDING_MODE_LAZY : context->finding_mode;
 }
 
-/* Past what is known: c->file must be context->file. False: it cannot be. */
-static bool repair_case(PropertyContext *context, LoadCase *c)
+/* Past what is known, and judges it: c->file must be context->file. False: it cannot be. */
+static bool repair_and_judge_case(PropertyContext *context, LoadCase *c)
 {
     FindingLoad load = {
         .file = context->file,
@@ -190,9 +190,10 @@ static bool repair_case(PropertyContext *context, LoadCase *c)
     unsigned repairs;
 
     if (!context->findings) {
+        judge_case(context, c);
         return true;
     }
-    repairs = findings_repair(context->findings, &load, NULL);
+    repairs = findings_repair_and_judge(context->findings, &load, NULL, &context->judgement);
     c->repaired = repairs > 0;
     context->stats.repaired += c->repaired;
     context->stats.unrepaired += repairs == FINDINGS_MAX_REPAIRS;
@@ -213,10 +214,9 @@ bool begin_case(PropertyContext *context, LoadCase *c)
         context->stats.too_large++;
         return false;
     }
-    if (!repair_case(context, c)) {
+    if (!repair_and_judge_case(context, c)) {
         return false;
     }
-    judge_case(context, c);
     if (case_is_too_large(context, c)) {
         context->stats.too_large++;
         return false;
@@ -251,10 +251,9 @@ bool property_header(PropertyContext *context, const uint8_t *data, size_t size,
     }
     c = make_case(context, &input, &mutations);
     context->stats.executions++;
-    if (!repair_case(context, &c)) {
+    if (!repair_and_judge_case(context, &c)) {
         return true;
     }
-    judge_case(context, &c);
     context->stats.either += context->judgement.verdict == VERDICT_MAY;
     if (!check_load(context, &c, SUBJECT_HEADERS, &accepted, &refusal, error)) {
         return false;

@@ -259,6 +259,14 @@ static void input_load_clear(InputLoad *l)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(InputLoad, input_load_clear)
 
+static FindingMode mode_of(const Input *input)
+{
+    if (input->axes & INPUT_AXIS_MULTIFD) {
+        return FINDING_MODE_MULTIFD;
+    }
+    return input->kind == INPUT_LAZY ? FINDING_MODE_PLAIN | FINDING_MODE_LAZY : FINDING_MODE_PLAIN;
+}
+
 static bool input_load_init(InputLoad *l, const char *path, GError **error)
 {
     size_t size;
@@ -276,7 +284,8 @@ static bool input_load_init(InputLoad *l, const char *path, GError **error)
     l->load = (FindingLoad){
         .file = l->file,
         .guest = &l->guest,
-        .mode = input.axes & INPUT_AXIS_MULTIFD ? FINDING_MODE_MULTIFD : FINDING_MODE_PLAIN,
+        .mode = mode_of(&input),
+        .lazy = input.kind == INPUT_LAZY,
         .reads_fail = input.fail_read || input.cut || input.max_read_length,
         .one_block = input.kind == INPUT_HEADER,
         .header_offset = input.header_offset,

@@ -233,12 +233,20 @@ static int64_t place_some(MigrationIncomingState *mis, const PlaceRun *run, uint
     return result;
 }
 
+/*
+ * Who is about to sleep when his page comes looks once more, and does not; but poison is no page
+ * to Linux then: he waits for a wake that was before him. Where the fault thread heard of him
+ * before receivedmap said so, he was left to us.
+ */
 static void settle(MigrationIncomingState *mis, const PlaceRun *run, uint64_t page,
                    uint64_t n_pages, PageInstaller by)
 {
     lazy_point(mis, LAZY_POINT_PLACED, run->thread, run->rb, page);
     for (uint64_t i = 0; i < n_pages; i++) {
         ramblock_recv_bitmap_set(run->rb, page + i, by);
+    }
+    if (by == PAGE_POISONED) {
+        wake(mis, run->rb, page, n_pages);
     }
     lazy_point(mis, LAZY_POINT_RECEIVED, run->thread, run->rb, page);
 }

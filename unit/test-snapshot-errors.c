@@ -408,6 +408,76 @@ static bool body_cancelled(void)
 
 BOUNDED_TEST(test_cancelled_beside_the_eager_thread, body_cancelled)
 
+typedef struct LatePoison {
+    UffdOps ops;
+    bool once; /* the first call was answered */
+} LatePoison;
+
+/* As if poison were there, and who faults had looked before. */
+static int first_poison_is_not_seen(const UffdOps *ops, int uffd, struct uffdio_poison *poison)
+{
+    LatePoison *self = (LatePoison *)ops;
+
+    if (self->once) {
+        return uffd_ops_real()->poison(ops, uffd, poison);
+    }
+    self->once = true;
+    poison->updated = (int64_t)poison->range.len;
+    return 0;
+}
+
+static void load_rest(Toucher *self)
+{
+    snapshot_load_wait(self->guest->mis.page_fault_opaque);
+}
+
+/*
+ * Who faults looks at the page, gets in line, looks once more, and sleeps. Poison is no page to
+ * Linux at that second look: if it comes in between, with its wake, he sleeps all the same. The
+ * fault thread hears of him; but as long as receivedmap does not say that the page is settled, he
+ * is left to who has the claim. Who does not wake again then lets him sleep for ever.
+ */
+static bool body_poison_before_the_wait(void)
+{
+    LazyCase what = small_case();
+    g_autoptr(LazyGuest) guest = NULL;
+    LatePoison late = { .ops = *uffd_ops_real() };
+    Toucher rest = { .body = load_rest };
+    Toucher toucher = { .offset = AT(17) };
+    BadReader bad;
+    SnapshotLoad *load;
+    Gate gate;
+
+    what.mapped = false;
+    guest = rest.guest = toucher.guest = lazy_guest_new(&what);
+    bad = (BadReader){
+        .reader = { .pread = bad_pread, .size = guest->reader.reader.size },
+        .good = &guest->reader.reader,
+        .bad_from = UINT64_MAX, /* until all headers are read */
+    };
+    guest->mis.reader = &bad.reader;
+    late.ops.poison = first_poison_is_not_seen;
+    guest->mis.uffd_ops = &late.ops;
+    gate_init(&gate, guest, LAZY_POINT_PLACED, LAZY_EAGER_THREAD, 17);
+    load = lazy_guest_start(guest, false);
+    CHECK(load);
+    bad.bad_from = guest->file_pages + AT(16);
+    toucher_start(&rest);
+    gate_wait(&gate);
+    toucher_start(&toucher);
+    while (__atomic_load_n(&guest->mis.faults, __ATOMIC_RELAXED) == 0) {
+        sched_yield();
+    }
+    CHECK(!toucher_is_done(&toucher));
+    gate_open(&gate);
+    toucher_join(&toucher);
+    toucher_join(&rest);
+    CHECK(toucher.signal == SIGBUS);
+    return ends_with_error(load, "reading failed: Input/output error");
+}
+
+BOUNDED_TEST(test_poison_before_the_wait, body_poison_before_the_wait)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_poison_does_not_outlive_its_load),
         cmocka_unit_test(test_stale_message_after_poison),
         cmocka_unit_test(test_cancelled_beside_the_eager_thread),
+        cmocka_unit_test(test_poison_before_the_wait),
     };
 
     return pagewise_run("snapshot-errors", tests);

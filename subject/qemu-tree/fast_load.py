@@ -93,6 +93,7 @@ static int load_block(RAMBlock *rb, void *opaque)
             error_report_err(error);
             return -1;
         }
+        WAIT_FOR_CLAIM
     }
     return 0;
 }
@@ -120,8 +121,18 @@ void postcopy_ram_eager_load_setup(MigrationIncomingState *mis)
 
 """
 
-FAIL_THE_LOAD = """migrate_set_state(&mis->state, MIGRATION_STATUS_POSTCOPY_ACTIVE,
-                          MIGRATION_STATUS_FAILED);"""
+# What a loader that forgets has not.
+CARE = {
+    "FAIL_THE_LOAD": """migrate_set_state(&mis->state, MIGRATION_STATUS_POSTCOPY_ACTIVE,
+                          MIGRATION_STATUS_FAILED);""",
+    # The fault thread may have claimed the page, and not know yet that it cannot be read.
+    "WAIT_FOR_CLAIM": """while (!ramblock_recv_bitmap_test_byte_offset(rb, at)) {
+            if (qatomic_read(&mis->state) != MIGRATION_STATUS_POSTCOPY_ACTIVE) {
+                return -1;
+            }
+            g_usleep(10);
+        }""",
+}
 
 # File: (pattern, what takes its place), each once.
 EDITS = {
@@ -158,7 +169,9 @@ def edited(tree, name, forgets):
         text, count = re.subn(pattern, replacement, text)
         if count != 1:
             raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
-    return text.replace("FAIL_THE_LOAD", "" if forgets else FAIL_THE_LOAD)
+    for word, care in CARE.items():
+        text = text.replace(word, "" if forgets else care)
+    return text
 
 
 def files_of(tree):

@@ -217,8 +217,7 @@ class QemuTree:
         self.tool, self.scratch = tool, scratch
 
     def program(self, finding):
-        target = finding.reproducer.get("target", "stream")
-        return Path(self.replay).with_name(f"qemu-tree-{target}-replay")
+        return Path(self.replay).with_name(f"qemu-tree-{finding.target}-replay")
 
     def can_show(self, finding):
         return is_for(self.subject, finding) and self.program(finding).exists()
@@ -424,7 +423,7 @@ def doc_finding(finding):
                                             finding.measured.items()) + ".") + "\n"
     if "input" in finding.reproducer:
         yield wrap(f"Reproducer: `corpus/findings/{finding.id}/{finding.reproducer['input']}`, an "
-                   f"input of fuzz-{finding.reproducer['target']}.") + "\n"
+                   f"input of fuzz-{finding.target}.") + "\n"
     if "snapshot" in finding.reproducer:
         text = (finding.folder / finding.reproducer["snapshot"]).read_text()
         yield "\n".join("    " + line if line else "" for line in text.splitlines()

@@ -23,7 +23,7 @@ import threading
 import time
 from pathlib import Path
 
-from findings import Trouble, classify_replay
+from findings import Trouble, classify_replay, is_for
 from limited import LimitedProcess, Limits
 from registry import GOOD, read_registry
 
@@ -44,7 +44,7 @@ class Search:
         shipped = options.source.resolve() / "corpus" / "findings"
         self.wanted = {finding.id: finding for finding in read_registry(shipped)
                        if finding.is_registered("qemu-tree", options.version)
-                       and finding.reproducer.get("only", "qemu-tree") == "qemu-tree"}
+                       and is_for("qemu-tree", finding)}
         self.folder = self.scratch / "wanted"
         self.folder.mkdir()
         for name in self.wanted:

@@ -68,6 +68,7 @@ class Finding:
                          for subject, text in parser["outcome"].items()}
         self.measured = dict(parser["measured"])
         self.reproducer = parser["reproducer"]
+        self.target = self.reproducer.get("target", "stream")
         self.repairs = [dict(parser[name]) for name in parser.sections()
                         if name.startswith("repair")]
         for texts in self.outcomes.values():

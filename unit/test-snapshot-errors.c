@@ -139,6 +139,17 @@ static ssize_t bad_pread(FileReader *reader, void *buffer, size_t length, uint64
     return self->good->pread(self->good, buffer, length, offset);
 }
 
+/* All is good until all headers are read. */
+static void bad_reader_give(BadReader *self, LazyGuest *guest)
+{
+    *self = (BadReader){
+        .reader = { .pread = bad_pread, .size = guest->reader.reader.size },
+        .good = &guest->reader.reader,
+        .bad_from = UINT64_MAX,
+    };
+    guest->mis.reader = &self->reader;
+}
+
 /*
  * The pending bit is cleared before the read: after an error the page must not
  * belong to nobody, or the next to touch it waits for ever.
@@ -153,12 +164,7 @@ static bool io_error(bool eager_thread, uint64_t target_page_size)
     what.mapped = false;
     what.target_page_size = target_page_size;
     guest = lazy_guest_new(&what);
-    bad = (BadReader){
-        .reader = { .pread = bad_pread, .size = guest->reader.reader.size },
-        .good = &guest->reader.reader,
-        .bad_from = UINT64_MAX, /* until all headers are read */
-    };
-    guest->mis.reader = &bad.reader;
+    bad_reader_give(&bad, guest);
     load = lazy_guest_start(guest, false);
     CHECK(load);
     CHECK(page_gives(guest, 1, 0));
@@ -450,12 +456,7 @@ static bool body_poison_before_the_wait(void)
 
     what.mapped = false;
     guest = rest.guest = toucher.guest = lazy_guest_new(&what);
-    bad = (BadReader){
-        .reader = { .pread = bad_pread, .size = guest->reader.reader.size },
-        .good = &guest->reader.reader,
-        .bad_from = UINT64_MAX, /* until all headers are read */
-    };
-    guest->mis.reader = &bad.reader;
+    bad_reader_give(&bad, guest);
     late.ops.poison = first_poison_is_not_seen;
     guest->mis.uffd_ops = &late.ops;
     gate_init(&gate, guest, LAZY_POINT_PLACED, LAZY_EAGER_THREAD, 17);

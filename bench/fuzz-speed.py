@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Executions per second of each fuzz target, on one core.
 
-    fuzz-speed.py --corpus DIR [--seconds N] [--runs N] TARGET...
+    fuzz-speed.py --corpus DIR --yardsticks DIR [--seconds N] [--runs N] TARGET...
 
 Runs each libFuzzer target from its corpus, pinned to one CPU, several times,
 turn by turn, and prints medians and ranges, and the floor that was asked for,
@@ -10,23 +10,24 @@ where one was: of executions per second as libFuzzer counts them, and per
 second of CPU time, which is what one core does where other load shares it. The
 sanitizers are those of the build; nothing but the printed table depends on the
 time that a run takes.
+
+The folder --yardsticks has trivial-target and bench-cycles: see rates.py.
 """
 
 import argparse
 import configparser
 import os
-import re
-import resource
-import subprocess
-import sys
 import tempfile
 
 import rates as table
+from rates import Floor
 
-# Floors on the machine that the project was founded on (2 cores, clang 14,
-# ASan + UBSan); on another machine only the ratios to each other tell.
-FLOORS = {"fuzz-header": 150000, "fuzz-layout": 60000, "fuzz-fault-map": 150000,
-          "fuzz-lazy": 15000, "qemu-tree-header": 40000}
+# ASan + UBSan, clang 14. A lazy load is told by bare faults, all else by libFuzzer.
+FLOORS = {"fuzz-header": Floor(150000, "trivial-target"),
+          "fuzz-layout": Floor(60000, "trivial-target"),
+          "fuzz-fault-map": Floor(150000, "trivial-target"),
+          "fuzz-lazy": Floor(15000, "kept"),
+          "qemu-tree-header": Floor(40000, "trivial-target")}
 
 
 def options_of(target):
@@ -38,44 +39,32 @@ def options_of(target):
     return [f"-{name}={value}" for name, value in options.items("libfuzzer")]
 
 
-def cpu_seconds():
-    """CPU time of all children that have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def run_once(target, corpus, seconds):
-    """Returns executions per second, of wall clock (libFuzzer's) and of CPU."""
-    before = cpu_seconds()
     with tempfile.TemporaryDirectory() as scratch:
-        command = [target, scratch, corpus, *options_of(target), f"-max_total_time={seconds}",
-                   "-artifact_prefix=" + scratch + "/"]
-        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                text=True, errors="replace", timeout=seconds * 3 + 60,
-                                preexec_fn=lambda: os.sched_setaffinity(0, {0}))
-    match = re.search(r"Done (\d+) runs in (\d+) second", result.stderr)
-    if result.returncode or not match:
-        sys.exit(f"fuzz-speed: {target} failed:\n" + result.stderr[-2000:])
-    runs = int(match[1])
-    return runs / max(1, int(match[2])), runs / max(0.01, cpu_seconds() - before)
+        return table.run_target([target, scratch, corpus, *options_of(target),
+                                 "-artifact_prefix=" + scratch + "/"], seconds)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Executions per second of fuzz targets")
     parser.add_argument("targets", nargs="+", metavar="TARGET")
     parser.add_argument("--corpus", required=True, help="folder with a corpus folder a target")
+    parser.add_argument("--yardsticks", required=True, help="folder with the yardsticks' programs")
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
 
     rates = {target: [] for target in args.targets}
+    asked = [FLOORS[name] for name in map(os.path.basename, args.targets) if name in FLOORS]
+    yardsticks = table.Yardsticks(args.yardsticks, {floor.yardstick for floor in asked})
     for _ in range(args.runs):
         for target in args.targets:
             # A tree's targets share the corpora of the reference loader's.
             corpus = os.path.join(args.corpus,
                                   os.path.basename(target).replace("qemu-tree-", "fuzz-"))
             rates[target].append(run_once(target, corpus, args.seconds))
-    table.show("target", "exec/s", rates, FLOORS)
+        yardsticks.run(args.seconds)
+    table.show("target", "exec/s", rates, FLOORS, yardsticks)
 
 
 if __name__ == "__main__":

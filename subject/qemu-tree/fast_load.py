@@ -37,8 +37,10 @@ CLEAN_UP = """
 
 KEEP_BITMAP = """
     if (migrate_postcopy_ram()) {
-        bitmap_copy(block->file_bmap, bitmap,
-                    MIN(num_pages, (long)(block->max_length >> TARGET_PAGE_BITS)));
+        if (num_pages > 0) {
+            bitmap_copy(block->file_bmap, bitmap,
+                        MIN(num_pages, (long)(block->max_length >> TARGET_PAGE_BITS)));
+        }
         qemu_set_offset(f, block->pages_offset + length, SEEK_SET);
         return;
     }
@@ -104,7 +106,7 @@ static void *load_all(void *opaque)
     bool failed;
 
     rcu_register_thread();
-    qemu_sem_post(&mis->thread_sync_sem);
+    SAY_THAT_IT_RUNS
     failed = foreach_not_ignored_block(load_block, mis);
     migrate_set_state(&mis->state, MIGRATION_STATUS_POSTCOPY_ACTIVE,
                       failed ? MIGRATION_STATUS_FAILED : MIGRATION_STATUS_COMPLETED);
@@ -134,9 +136,9 @@ CARE = {
         }""",
 }
 
-# File: (pattern, what takes its place), each once.
+# File, by its names in older and newer trees: (pattern, what takes its place), each once.
 EDITS = {
-    "include/exec/ramblock.h": [
+    "include/exec/ramblock.h include/system/ramblock.h": [
         (r"    unsigned long \*file_bmap;\n", r"\g<0>    unsigned long *pending_bmap;\n")],
     "migration/migration.h": [
         (r"    bool +have_fault_thread;\n",
@@ -153,25 +155,35 @@ EDITS = {
         (r"if \(!mis->to_src_file\)", "if (!migrate_mapped_ram() && !mis->to_src_file)"),
         (r"if \(migrate_postcopy_preempt\(\)\) \{(?=\s*/\* If preemption)",
          "if (migrate_postcopy_preempt() || migrate_mapped_ram()) {"),
-        (r"ret = postcopy_request_page\(", "ret = (migrate_mapped_ram() ? load_on_fault "
-                                           ": postcopy_request_page)(")],
+        (r"ret = postcopy_request_page\(",
+         "ret = migrate_mapped_ram() ? load_on_fault(mis, rb, rb_offset, "
+         "msg.arg.pagefault.address) : postcopy_request_page(")],
 }
 
+# How a thread says that it runs: a semaphore in older trees, an event in newer ones.
+RUNS = re.compile(r"qemu_(sem_post|event_set)\(&mis->thread_sync_\w+\);")
 
 # Of a user's tree, not of QEMU's: they may be large.
 NOT_COPIED = re.compile(r"\.git|build.*")
 
 
-def edited(tree, name, forgets):
+def edited(tree, names, forgets):
+    """The file of one of @names: its name, and its text after the edits."""
+    name = next((name for name in names.split() if (tree / name).exists()), names)
     path = tree / name
+    if not path.exists():
+        raise ValueError(f"{tree}: there is no {' or '.join(names.split())}")
     text = path.read_text()
-    for pattern, replacement in EDITS[name]:
+    for pattern, replacement in EDITS[names]:
         text, count = re.subn(pattern, replacement, text)
         if count != 1:
             raise ValueError(f"{path}: {count} places like '{pattern}', and not one")
     for word, care in CARE.items():
         text = text.replace(word, "" if forgets else care)
-    return text
+    runs = RUNS.search(text)
+    if runs:
+        text = text.replace("SAY_THAT_IT_RUNS", runs[0])
+    return name, text
 
 
 def files_of(tree):
@@ -198,7 +210,7 @@ def copy_file(path, to):
 
 def copy_edited(tree, copy, forgets):
     """Makes @copy an edited @tree; what is as it was keeps its time: no need to build it anew."""
-    texts = {name: edited(tree, name, forgets) for name in EDITS}
+    texts = dict(edited(tree, names, forgets) for names in EDITS)
     names = set(files_of(tree))
     if copy.exists():
         for name in set(files_of(copy)) - names:

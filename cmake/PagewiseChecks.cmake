@@ -117,6 +117,7 @@ if(TARGET finding-case)
     list(APPEND findings_depends qemu-tree-stream-replay)
     if(TARGET qemu-tree-lazy-replay)
       list(APPEND findings_depends qemu-tree-lazy-replay)
+      set(rediscover_lazy qemu-tree-lazy)
     endif()
     list(APPEND findings_labels qemu-tree)
   endif()
@@ -135,7 +136,7 @@ if(TARGET finding-case)
   pagewise_test_properties(test-findings-runner 120 build)
   if(TARGET qemu-tree-layout)
     pagewise_command(rediscover DEPENDS ${findings_depends} qemu-tree-layout qemu-tree-stream
-                                        qemu-tree-layout-replay pagewise
+                                        qemu-tree-layout-replay ${rediscover_lazy} pagewise
       COMMAND ${Python3_EXECUTABLE} ${scripts}/rediscover.py --build ${PROJECT_BINARY_DIR}
               --source ${PROJECT_SOURCE_DIR} --version ${tree_version})
   else()

@@ -272,6 +272,7 @@ REPLAY_SIGNS = (
     (r"allocation-size-too-big|out-of-memory|failed to allocate", "crash"),
     (r"property agrees,.*must be refused", "accepted wrong"),
     (r"property agrees,.*must be accepted", "refused wrongly"),
+    (r"property clean-reject,.*reported success", "accepted wrong"),
     (r"property (eager=model|lazy=eager|no-silent-zero),", "accepted wrong"),
     (r"still not done after a minute", "hang"),
     (r"LeakSanitizer: detected memory leaks", "leak"),

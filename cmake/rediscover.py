@@ -33,6 +33,7 @@ HANG_SECONDS = 10
 RUN_SECONDS = 4
 LIMITS = Limits(wall=2 * HANG_SECONDS, cpu=HANG_SECONDS, memory=1 << 30)
 TARGETS = {"qemu-tree-layout": "fuzz-layout", "qemu-tree-stream": "fuzz-stream"}
+LAZY_TARGET = {"qemu-tree-lazy": "fuzz-lazy"}
 
 
 class Search:
@@ -45,6 +46,7 @@ class Search:
         self.wanted = {finding.id: finding for finding in read_registry(shipped)
                        if finding.is_registered("qemu-tree", options.version)
                        and is_for("qemu-tree", finding)}
+        self.targets = TARGETS | (LAZY_TARGET if self.wants_lazy() else {})
         self.folder = self.scratch / "wanted"
         self.folder.mkdir()
         for name in self.wanted:
@@ -52,6 +54,9 @@ class Search:
         self.found, self.strange = {}, []
         self.places = set()
         self.lock = threading.Lock()
+
+    def wants_lazy(self):
+        return any(finding.target == "lazy" for finding in self.wanted.values())
 
     def elapsed(self):
         return time.monotonic() - self.started
@@ -124,7 +129,7 @@ def write_seeds(search, target, folder, known, run):
     A list of the inputs to begin with, as -seed_inputs takes it. The second run of two that spare
     a finding does without those that trigger it: if it was not found by them, they end as others.
     """
-    shipped = search.options.source / "corpus" / TARGETS[target]
+    shipped = search.options.source / "corpus" / search.targets[target]
     seeds = [str(path) for place in (shipped, folder / "corpus") for path in place.iterdir()]
     left_out = set(finding_case(search, "spared", known, *seeds)) if run % 3 == 2 else ()
     (folder / "seeds").write_text(",".join(sorted(set(seeds).difference(left_out))))
@@ -191,7 +196,7 @@ def main():
         print(f"rediscover: {len(search.wanted)} findings of QEMU {options.version}, "
               f"{options.seconds} s", flush=True)
         threads = [threading.Thread(target=run_target, args=(search, target))
-                   for target in TARGETS]
+                   for target in search.targets]
         for thread in threads:
             thread.start()
         for thread in threads:

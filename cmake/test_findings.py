@@ -93,6 +93,8 @@ class FindingsTest(unittest.TestCase):
                  "accepted wrong"),
                 (paragraph.format("agrees", "it breaks no rule and must be accepted"),
                  "refused wrongly"),
+                (paragraph.format("clean-reject", "read 4 failed with an I/O error, and the load "
+                                  "reported success"), "accepted wrong"),
                 (paragraph.format("eager=model", "block 'ram', page 3"), "accepted wrong"),
                 (paragraph.format("bounded", "the load made 9 reads"), "hang"),
                 (paragraph.format("bounded", "the load allocated 9 bytes"), "memory blow-up"),

@@ -15,6 +15,7 @@
 
 #define BITMAP_CHUNK 0x10000 /* the longest read of a bitmap, bytes */
 #define BITMAP_PIECE 0x1000  /* of a long bitmap: left untouched if all zeroes; bytes */
+#define PIECE_WORDS (BITMAP_PIECE / sizeof(unsigned long))
 
 G_STATIC_ASSERT(sizeof(unsigned long) * 8 == PAGES_PER_WORD);
 
@@ -154,7 +155,7 @@ static void bitmap_from_le(unsigned long *bitmap, uint64_t pages)
 {
     uint64_t words = bitmap_words(pages);
 
-    for (uint64_t i = 0; i < words; i++) {
+    for (uint64_t i = 0; G_BYTE_ORDER != G_LITTLE_ENDIAN && i < words; i++) {
         bitmap[i] = GUINT64_FROM_LE(bitmap[i]);
     }
     if (pages % PAGES_PER_WORD) {
@@ -254,6 +255,23 @@ static uint64_t pages_in_file(const MigrationIncomingState *mis, const LoaderStr
     return size < header->pages_offset ? 0 : (size - header->pages_offset) / mis->target_page_size;
 }
 
+static bool piece_is_zero(const unsigned long *bitmap, uint64_t word)
+{
+    return buffer_is_zero(bitmap + word, BITMAP_PIECE);
+}
+
+/* The end of the last word that is not zero, from @first on; @first: there is none. */
+static uint64_t end_of_set_words(const unsigned long *bitmap, uint64_t first, uint64_t end)
+{
+    while (end >= first + PIECE_WORDS && piece_is_zero(bitmap, end - PIECE_WORDS)) {
+        end -= PIECE_WORDS;
+    }
+    while (end > first && bitmap[end - 1] == 0) {
+        end--;
+    }
+    return end;
+}
+
 /*
  * Rule P1, before any page is read: it suffices to look at the last one. Most
  * files go on behind the last page of all, and there is nothing to look at.
@@ -263,13 +281,10 @@ static bool check_last_page(const MigrationIncomingState *mis, const LoaderStrea
                             uint64_t pages, GError **error)
 {
     uint64_t first_word = pages_in_file(mis, f, header) / PAGES_PER_WORD;
-    uint64_t word = bitmap_words(pages);
+    uint64_t word = end_of_set_words(bitmap, first_word, bitmap_words(pages));
     uint64_t page;
     uint64_t end;
 
-    while (word > first_word && bitmap[word - 1] == 0) {
-        word--;
-    }
     if (word <= first_word) {
         return true;
     }
@@ -341,6 +356,18 @@ bool parse_ramblock_mapped_ram_header(MigrationIncomingState *mis, LoaderStream 
     return ok;
 }
 
+/* The word behind @word, or behind the pieces of zeroes that begin there, if they are passed. */
+static uint64_t next_word(const unsigned long *bitmap, uint64_t words, uint64_t word,
+                          bool passes_zeroes)
+{
+    word++;
+    while (passes_zeroes && word % PIECE_WORDS == 0 && word + PIECE_WORDS <= words &&
+           piece_is_zero(bitmap, word)) {
+        word += PIECE_WORDS;
+    }
+    return word;
+}
+
 /* The first bit at or after @from that differs from @flip's; @bits if none. */
 static uint64_t find_next(const unsigned long *bitmap, uint64_t bits, uint64_t from,
                           unsigned long flip)
@@ -354,7 +381,8 @@ static uint64_t find_next(const unsigned long *bitmap, uint64_t bits, uint64_t f
     }
     found = (bitmap[word] ^ flip) & (~0UL << (from % PAGES_PER_WORD));
     while (!found) {
-        if (++word == words) {
+        word = next_word(bitmap, words, word, flip == 0);
+        if (word == words) {
             return bits;
         }
         found = bitmap[word] ^ flip;

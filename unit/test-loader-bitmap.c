@@ -302,7 +302,8 @@ static void check_last_page(uint64_t page, uint64_t size)
 /* Rule P1 where the file ends within the pages: bits from there on matter alone. */
 static void test_last_page(void **state)
 {
-    static const uint64_t pages[] = { 0, 1, 63, 64, 65, 127, 128, 4000, PAGES - 1 };
+    static const uint64_t pages[] = { 0,   1,    63,    64,    65,    127,
+                                      128, 4000, 32767, 32768, 65536, PAGES - 1 };
 
     (void)state;
     for (size_t i = 0; i < G_N_ELEMENTS(pages); i++) {
@@ -316,6 +317,46 @@ static void test_last_page(void **state)
     }
 }
 
+/* Bits of a word: its first and its last page, so that runs go on in the next word. */
+#define BOTH_ENDS 0x8000000000000001
+
+static void put_pages(const Fixture *f, const uint64_t *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint8_t content = i + 1;
+
+        set_word(f, words[i], BOTH_ENDS);
+        put(f, &content, 1, PAGES_OFFSET + words[i] * 64 * TEST_PAGE);
+        put(f, &content, 1, PAGES_OFFSET + (words[i] * 64 + 63) * TEST_PAGE);
+    }
+}
+
+/* Zeroes between them are passed 4 KiB of bitmap at a time: no bit may be passed with them. */
+static void test_pages_far_apart(void **state)
+{
+    static const uint64_t words[] = { 0,    511,  512,  513,    1023,
+                                      1024, 1537, 8192, 100000, BITMAP_LENGTH / 8 - 1 };
+    Fixture f;
+
+    (void)state;
+    set_up(&f);
+    f.block.host = mmap(NULL, USED_LENGTH, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(f.block.host != MAP_FAILED);
+    put_pages(&f, words, G_N_ELEMENTS(words));
+    open_reader(&f, true);
+    assert_true(parse(&f, NULL));
+    f.counting.bytes = 0;
+    assert_true(parse_ramblock_mapped_ram_pages(&f.mis, &f.block, USED_LENGTH, NULL));
+    assert_int_equal(f.counting.bytes, 2 * G_N_ELEMENTS(words) * TEST_PAGE);
+    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
+        assert_int_equal(f.block.host[words[i] * 64 * TEST_PAGE], i + 1);
+        assert_int_equal(f.block.host[(words[i] * 64 + 63) * TEST_PAGE], i + 1);
+    }
+    munmap(f.block.host, USED_LENGTH);
+    tear_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_every_read_can_fail),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_last_page),
+        cmocka_unit_test(test_pages_far_apart),
     };
 
     return pagewise_run("loader-bitmap", tests);

@@ -155,9 +155,11 @@ static void bitmap_from_le(unsigned long *bitmap, uint64_t pages)
 {
     uint64_t words = bitmap_words(pages);
 
-    for (uint64_t i = 0; G_BYTE_ORDER != G_LITTLE_ENDIAN && i < words; i++) {
+#if G_BYTE_ORDER != G_LITTLE_ENDIAN
+    for (uint64_t i = 0; i < words; i++) {
         bitmap[i] = GUINT64_FROM_LE(bitmap[i]);
     }
+#endif
     if (pages % PAGES_PER_WORD) {
         bitmap[words - 1] &= (1UL << (pages % PAGES_PER_WORD)) - 1;
     }

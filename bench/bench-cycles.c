@@ -7,25 +7,22 @@
  * A cycle is 4 faults, each answered by a thread with the least that a thread
  * can do (a read that blocks, UFFDIO_COPY of one page), and the pages given back.
  * kept: descriptor, registration and thread stay from cycle to cycle. fresh: each
- * cycle makes and ends them. No loader, no check: what that takes is the kernel's
+ * cycle makes and ends them. No loader: what that takes is the kernel's
  * and the machine's. Prints cycles per second of wall time and of CPU time.
  *
  * It is built with the sanitizers of the fuzz targets, whose rates are told by
  * it, and shares one CPU as they do (fuzz-speed.py).
  */
 #define _GNU_SOURCE
+#include "bench/clock.h"
 #include "bench/support.h"
 
 #include "loader/uffd.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define N_FAULTS 4
@@ -39,28 +36,13 @@ typedef struct Cycle {
     pthread_t thread;
 } Cycle;
 
-static double seconds_of(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 /* Ends after N_FAULTS; a thread that is kept goes on with the next cycle's. */
 static void answer_faults(Cycle *self)
 {
     for (unsigned i = 0; i < N_FAULTS; i++) {
-        struct uffd_msg message;
-        uint64_t address;
+        uint8_t *page = bench_read_fault(self->ops, self->uffd);
 
-        if (self->ops->read(self->ops, self->uffd, &message, sizeof(message)) < 0) {
-            bench_die("reading from userfaultfd");
-        }
-        address = message.arg.pagefault.address;
-        address -= address % BENCH_PAGE;
-        if (uffd_copy(self->ops, self->uffd, (void *)(uintptr_t)address, self->page, BENCH_PAGE) <
-            0) {
+        if (uffd_copy(self->ops, self->uffd, page, self->page, BENCH_PAGE) < 0) {
             bench_die("placing a page");
         }
     }
@@ -82,19 +64,8 @@ static void *answer_always(void *opaque)
 
 static void set_up(Cycle *self, void *(*thread)(void *))
 {
-    g_autoptr(GError) error = NULL;
-    Uffd uffd;
-    bool huge;
-
     self->ram = bench_map_ram(SIZE);
-    if (!uffd_open(self->ops, 0, 0, &uffd, &error) ||
-        !uffd_register(self->ops, uffd.fd, self->ram, SIZE, &huge, &error)) {
-        bench_die_error(error);
-    }
-    self->uffd = uffd.fd;
-    if (fcntl(self->uffd, F_SETFL, 0) < 0) {
-        bench_die("userfaultfd cannot block");
-    }
+    self->uffd = bench_open_bare(self->ops, self->ram, SIZE);
     if (self->ops->create_thread(self->ops, &self->thread, thread, self) < 0) {
         bench_die("starting a thread");
     }
@@ -139,6 +110,7 @@ int main(int argc, char **argv)
 {
     static Cycle cycle;
     bool kept = argc > 1 && strcmp(argv[1], "kept") == 0;
+    void (*run)(Cycle * self) = kept ? run_kept : run_fresh;
     double limit = argc == 4 ? strtoul(argv[3], NULL, 10) : 5;
     double began, cpu, seconds;
     uint64_t cycles = 0;
@@ -152,14 +124,14 @@ int main(int argc, char **argv)
     if (kept) {
         set_up(&cycle, answer_always);
     }
-    began = seconds_of(CLOCK_MONOTONIC);
-    cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    began = bench_seconds(CLOCK_MONOTONIC);
+    cpu = bench_seconds(CLOCK_PROCESS_CPUTIME_ID);
     do {
-        kept ? run_kept(&cycle) : run_fresh(&cycle);
+        run(&cycle);
         cycles++;
-        seconds = seconds_of(CLOCK_MONOTONIC) - began;
+        seconds = bench_seconds(CLOCK_MONOTONIC) - began;
     } while (seconds < limit);
-    cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    cpu = bench_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     printf("%s: %.0f cycles/s, %.0f per second of CPU time\n", argv[1], cycles / seconds,
            cycles / cpu);
     fflush(stdout);

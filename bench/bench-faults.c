@@ -23,7 +23,6 @@
 
 #include "loader/snapshot-load.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -134,14 +133,8 @@ static void *bare_thread(void *opaque)
     const BareHandler *self = opaque;
 
     for (unsigned i = 0; i < N_PAGES; i++) {
-        struct uffd_msg message;
-        uint64_t offset;
+        uint64_t offset = bench_read_fault(self->ops, self->uffd) - self->ram;
 
-        if (self->ops->read(self->ops, self->uffd, &message, sizeof(message)) < 0) {
-            bench_die("reading from userfaultfd");
-        }
-        offset = message.arg.pagefault.address - (uintptr_t)self->ram;
-        offset -= offset % BENCH_PAGE;
         if (uffd_copy(self->ops, self->uffd, self->ram + offset, self->pages + offset, BENCH_PAGE) <
             0) {
             bench_die("placing a page");
@@ -150,27 +143,10 @@ static void *bare_thread(void *opaque)
     return NULL;
 }
 
-/* A userfaultfd of @ram whose read blocks. */
-static int open_bare(const UffdOps *ops, uint8_t *ram)
-{
-    g_autoptr(GError) error = NULL;
-    Uffd uffd;
-    bool huge;
-
-    if (!uffd_open(ops, 0, 0, &uffd, &error) ||
-        !uffd_register(ops, uffd.fd, ram, SIZE, &huge, &error)) {
-        bench_die_error(error);
-    }
-    if (fcntl(uffd.fd, F_SETFL, 0) < 0) {
-        bench_die("userfaultfd cannot block");
-    }
-    return uffd.fd;
-}
-
 static void bare(Bench *bench, uint8_t *ram)
 {
     const UffdOps *ops = uffd_ops_real();
-    BareHandler handler = { .ops = ops, .uffd = open_bare(ops, ram), .ram = ram };
+    BareHandler handler = { .ops = ops, .uffd = bench_open_bare(ops, ram, SIZE), .ram = ram };
     g_autoptr(GError) error = NULL;
     Incoming incoming;
     pthread_t thread;

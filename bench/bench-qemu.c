@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE /* sched_setaffinity */
 
+#include "bench/clock.h"
 #include "model/snapshot.h"
 #include "qtest-glue/qemu-case.h"
 
@@ -21,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #define MAX_ROUNDS 64
 #define PAGES 256
@@ -75,21 +75,13 @@ static GByteArray *make_input(const Row *row, const Guest *guest)
     return input;
 }
 
-static double seconds(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 /* Of this process, of QEMUs that ended, and of the fork server. */
 static double cpu_seconds(const Row *row)
 {
     struct rusage ended;
 
     getrusage(RUSAGE_CHILDREN, &ended);
-    return seconds(CLOCK_PROCESS_CPUTIME_ID) + ended.ru_utime.tv_sec + ended.ru_stime.tv_sec +
+    return bench_seconds(CLOCK_PROCESS_CPUTIME_ID) + ended.ru_utime.tv_sec + ended.ru_stime.tv_sec +
            (ended.ru_utime.tv_usec + ended.ru_stime.tv_usec) / 1e6 +
            qemu_subject_cpu_us(row->qemu->subject) / 1e6;
 }
@@ -98,7 +90,7 @@ static bool run_round(Row *row, int round, GError **error)
 {
     g_autoptr(GByteArray) input = make_input(row, qemu_subject_get(row->qemu->subject)->guest);
     double cpu = cpu_seconds(row);
-    double wall = seconds(CLOCK_MONOTONIC);
+    double wall = bench_seconds(CLOCK_MONOTONIC);
 
     for (int i = 0; i < row->loads; i++) {
         g_autofree char *kind = NULL;
@@ -112,7 +104,7 @@ static bool run_round(Row *row, int round, GError **error)
             return false;
         }
     }
-    row->wall[round] = row->loads / (seconds(CLOCK_MONOTONIC) - wall);
+    row->wall[round] = row->loads / (bench_seconds(CLOCK_MONOTONIC) - wall);
     row->cpu[round] = row->loads / (cpu_seconds(row) - cpu);
     return true;
 }

@@ -11,6 +11,7 @@
  * second of wall time and of CPU time. Exit status 1: a page was wrong, or not
  * loaded by a fault.
  */
+#include "bench/clock.h"
 #include "model/snapshot.h"
 #include "subject/lazy.h"
 
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define PAGE 4096
 #define N_PAGES 16
@@ -54,14 +54,6 @@ typedef struct Bench {
     uint64_t loads;
     uint64_t faults;
 } Bench;
-
-static double seconds_of(clockid_t clock)
-{
-    struct timespec now;
-
-    clock_gettime(clock, &now);
-    return now.tv_sec + now.tv_nsec / 1e9;
-}
 
 /* What the model says of a page that is not in the file: zeroes. */
 static void make_expected(Bench *bench, const Snapshot *snapshot)
@@ -194,17 +186,17 @@ int main(int argc, char **argv)
     static Bench bench;
     g_autoptr(GError) error = NULL;
     double seconds = argument(argc, argv, "--seconds", 5);
-    double began = seconds_of(CLOCK_MONOTONIC);
-    double cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    double began = bench_seconds(CLOCK_MONOTONIC);
+    double cpu = bench_seconds(CLOCK_PROCESS_CPUTIME_ID);
     bool right;
 
     bench.threads = CLAMP(argument(argc, argv, "--threads", 1), 1, MAX_THREADS);
     right = prepare(&bench, &error);
-    while (right && seconds_of(CLOCK_MONOTONIC) - began < seconds) {
+    while (right && bench_seconds(CLOCK_MONOTONIC) - began < seconds) {
         right = load_once(&bench, &error);
     }
-    cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    seconds = seconds_of(CLOCK_MONOTONIC) - began;
+    cpu = bench_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    seconds = bench_seconds(CLOCK_MONOTONIC) - began;
     printf("fault thread of QEMU %s, pages from the %s: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
            " faults served, %u threads; %.0f loads/s, %.0f per second of CPU time\n",
            subject_qemu_tree()->version, bench.lazy && bench.lazy->from_file ? "file" : "source",

@@ -111,6 +111,32 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+int bench_open_bare(const UffdOps *ops, uint8_t *ram, uint64_t size)
+{
+    g_autoptr(GError) error = NULL;
+    Uffd uffd;
+    bool huge;
+
+    if (!uffd_open(ops, 0, 0, &uffd, &error) ||
+        !uffd_register(ops, uffd.fd, ram, size, &huge, &error)) {
+        bench_die_error(error);
+    }
+    if (fcntl(uffd.fd, F_SETFL, 0) < 0) {
+        bench_die("userfaultfd cannot block");
+    }
+    return uffd.fd;
+}
+
+uint8_t *bench_read_fault(const UffdOps *ops, int uffd)
+{
+    struct uffd_msg message;
+
+    if (ops->read(ops, uffd, &message, sizeof(message)) < 0) {
+        bench_die("reading from userfaultfd");
+    }
+    return (uint8_t *)(uintptr_t)(message.arg.pagefault.address & ~(uint64_t)(BENCH_PAGE - 1));
+}
+
 double bench_median(double *values, unsigned n)
 {
     qsort(values, n, sizeof(*values), compare_doubles);

@@ -8,6 +8,7 @@
 #define PAGEWISE_BENCH_SUPPORT_H
 
 #include "loader/mapped-ram.h"
+#include "loader/uffd.h"
 
 #include <glib.h>
 
@@ -42,6 +43,16 @@ void bench_save(int fd, uint8_t *ram, uint64_t size);
 
 /* A file in @folder that has no name any more. Closed by the caller. */
 int bench_open_scratch(const char *folder);
+
+/*
+ * A userfaultfd whose read blocks, for the @size bytes of @ram. Closed by the
+ * caller. With bench_read_fault() it is all that a bare handler needs: the least
+ * that a thread can do for a fault.
+ */
+int bench_open_bare(const UffdOps *ops, uint8_t *ram, uint64_t size);
+
+/* Waits for a fault; returns the page that it wants. */
+uint8_t *bench_read_fault(const UffdOps *ops, int uffd);
 
 /* Sorts @values, which are not none. */
 double bench_median(double *values, unsigned n);

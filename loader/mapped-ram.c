@@ -262,7 +262,7 @@ static bool piece_is_zero(const unsigned long *bitmap, uint64_t word)
     return buffer_is_zero(bitmap + word, BITMAP_PIECE);
 }
 
-/* The end of the last word that is not zero, from @first on; @first: there is none. */
+/* The end of the last word before @end that is not zero; not above @first: none from there on. */
 static uint64_t end_of_set_words(const unsigned long *bitmap, uint64_t first, uint64_t end)
 {
     while (end >= first + PIECE_WORDS && piece_is_zero(bitmap, end - PIECE_WORDS)) {

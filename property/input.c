@@ -95,11 +95,27 @@ static bool encode_max(uint64_t used, uint64_t max, InputPages *extra)
     return decode_max(used, *extra) == max || encode_shifted_pages(max, extra);
 }
 
+static uint64_t max_pages(uint64_t page_size)
+{
+    return MIN(INPUT_MAX_BLOCK_BYTES / page_size, INPUT_MAX_BLOCK_PAGES);
+}
+
+/*
+ * 4 GiB can be said, but is not what most bytes mean: a bitmap of 128 KiB is
+ * memory that ASan maps and unmaps each time. That takes longer than all else,
+ * and the 126 KiB of a block that was cut are memory that it keeps.
+ */
+static uint64_t cut_pages(uint64_t pages, uint64_t page_size)
+{
+    uint64_t max = max_pages(page_size);
+
+    return pages <= max ? pages : max - max / 64;
+}
+
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)
 {
-    uint64_t max_pages = INPUT_MAX_BLOCK_BYTES / page_size;
-    uint64_t used = CLAMP(input_decode_pages(in->used), 1, max_pages);
-    uint64_t max = MIN(decode_max(used, in->extra), max_pages);
+    uint64_t used = cut_pages(MAX(input_decode_pages(in->used), 1), page_size);
+    uint64_t max = MAX(used, cut_pages(decode_max(used, in->extra), page_size));
     size_t length = CLAMP(in->idstr_length, 1, sizeof(in->idstr));
 
     memcpy(block->idstr, in->idstr, length);
@@ -325,7 +341,8 @@ static bool encode_block(const GuestBlock *block, uint64_t page_size, InputBlock
     size_t length = strlen(block->idstr);
 
     *out = (InputBlock){ .idstr_length = length };
-    if (length == 0 || length > sizeof(out->idstr) || block->max_length > INPUT_MAX_BLOCK_BYTES ||
+    if (length == 0 || length > sizeof(out->idstr) ||
+        block->max_length / page_size > max_pages(page_size) ||
         !encode_pages(block->used_length / page_size, &out->used) ||
         !encode_max(block->used_length / page_size, block->max_length / page_size, &out->extra)) {
         return false;

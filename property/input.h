@@ -127,7 +127,9 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 
 /* Bounds of what an input can ask for, so that every execution is short. */
 #define INPUT_MAX_BLOCKS 8
+/* A block that would pass either of these is cut to a 64th less than it may have. */
 #define INPUT_MAX_BLOCK_BYTES (UINT64_C(1) << 32)
+#define INPUT_MAX_BLOCK_PAGES (UINT64_C(1) << 20)
 /* Round-trip: the writer has to look at every byte of guest RAM. */
 #define INPUT_MAX_SAVED_BLOCK_BYTES (UINT64_C(256) << 10)
 /* A file with more bytes that are no hole is not judged: it would take too long. */

@@ -81,6 +81,11 @@ static void test_what_cannot_be_expressed(void **state)
     guest.blocks[0].used_length = INPUT_MAX_BLOCK_BYTES;
     assert_not_encoded(&guest);
     guest = a_guest();
+    guest.target_page_size = 1024;
+    guest.blocks[0].max_length = 2 * INPUT_MAX_BLOCK_PAGES * 1024;
+    guest.blocks[0].used_length = guest.blocks[0].max_length;
+    assert_not_encoded(&guest);
+    guest = a_guest();
     guest.blocks[0].used_length = 257 << 12;
     guest.blocks[0].max_length = 257 << 12;
     assert_not_encoded(&guest);
@@ -112,6 +117,21 @@ static void test_lengths_come_back(void **state)
         assert_int_equal(input.guest.blocks[1].used_length, 1 << 12);
         assert_int_equal(input.guest.blocks[1].max_length, 512 << 12);
     }
+}
+
+/* The largest bitmaps are the same whatever the size of a page. */
+static void test_small_pages_are_as_many(void **state)
+{
+    uint8_t bytes[16 + 32] = { INPUT_VERSION, INPUT_STREAM };
+    Input input;
+
+    (void)state;
+    bytes[2 + 1] = 10;        /* InputHeader.page_bits */
+    bytes[16 + 4 + 0] = 0xff; /* InputBlock.used */
+    bytes[16 + 4 + 1] = 0xff;
+    assert_true(input_decode(bytes, sizeof(bytes), &input));
+    assert_int_equal(input.guest.target_page_size, 1024);
+    assert_int_equal(input.guest.blocks[0].used_length, INPUT_MAX_BLOCK_PAGES / 64 * 63 * 1024);
 }
 
 static void test_what_is_cut_off_reads_as_zero(void **state)
@@ -151,8 +171,8 @@ static void test_values_are_clipped(void **state)
     for (unsigned i = 0; i < INPUT_MAX_BLOCKS; i++) {
         const GuestBlock *block = &input.guest.blocks[i];
 
-        assert_int_equal(block->used_length, INPUT_MAX_BLOCK_BYTES);
-        assert_int_equal(block->max_length, INPUT_MAX_BLOCK_BYTES);
+        assert_int_equal(block->used_length, INPUT_MAX_BLOCK_BYTES / 64 * 63);
+        assert_int_equal(block->max_length, INPUT_MAX_BLOCK_BYTES / 64 * 63);
         for (unsigned k = 0; k < i; k++) {
             assert_string_not_equal(block->idstr, input.guest.blocks[k].idstr);
         }
@@ -194,6 +214,7 @@ int main(void)
         cmocka_unit_test(test_stream_comes_back),
         cmocka_unit_test(test_what_cannot_be_expressed),
         cmocka_unit_test(test_lengths_come_back),
+        cmocka_unit_test(test_small_pages_are_as_many),
         cmocka_unit_test(test_what_is_cut_off_reads_as_zero),
         cmocka_unit_test(test_values_are_clipped),
         cmocka_unit_test(test_choices_are_two_strings),

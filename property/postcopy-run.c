@@ -3,26 +3,18 @@
  * See postcopy-run.h. The schedule's thread is the source, and the only one
  * that changes what the model knows; the subject's threads and the guest's
  * report under the lock, and settle() waits for what the model says they do.
+ * Here are those threads, the steps, and the load as a whole; the source's
+ * messages and what it is answered are in postcopy-peer.c, the channels in
+ * postcopy-pair.c.
  */
-#include "property/postcopy-run.h"
+#include "property/postcopy-parts.h"
 
 #include "property/guest-access.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
-
-/* The source has to be answered. */
-typedef struct NetAnswer {
-    WireEvent event; /* WIRE_PONG, WIRE_BITMAP, WIRE_ACK */
-    unsigned block;
-    uint32_t value;
-    uint64_t pages; /* BITMAP: bit i: host page i was received or discarded */
-} NetAnswer;
 
 bool postcopy_run_broken(PostcopyRun *run, PropertyId id, const char *format, ...)
 {
@@ -39,25 +31,10 @@ bool postcopy_run_broken(PostcopyRun *run, PropertyId id, const char *format, ..
     return false;
 }
 
-static const Guest *guest_of(const PostcopyRun *run)
+void postcopy_for_each_page(PostcopyRun *run, void (*body)(PostcopyRun *run, NetPage *page))
 {
-    return &run->script->guest;
-}
-
-static const char *idstr_of(const PostcopyRun *run, unsigned block)
-{
-    return guest_of(run)->blocks[block].idstr;
-}
-
-static uint64_t pages_of(const PostcopyRun *run, unsigned block)
-{
-    return guest_of(run)->blocks[block].used_length / POSTCOPY_PAGE;
-}
-
-static void for_each_page(PostcopyRun *run, void (*body)(PostcopyRun *run, NetPage *page))
-{
-    for (unsigned block = 0; block < guest_of(run)->n_blocks; block++) {
-        for (uint64_t page = 0; page < pages_of(run, block); page++) {
+    for (unsigned block = 0; block < postcopy_guest(run)->n_blocks; block++) {
+        for (uint64_t page = 0; page < postcopy_pages(run, block); page++) {
             body(run, &run->pages[block][page]);
         }
     }
@@ -263,555 +240,10 @@ static void *touch(void *opaque)
     return NULL;
 }
 
-/* The return path. */
-
-static void break_pair(PostcopyRun *run, const char *rule, uint64_t offset)
+bool postcopy_rest(PostcopyRun *run)
 {
-    if (run->pair.open) {
-        run->pair.open = false;
-        run->breaks++;
-        g_free(run->break_rule);
-        run->break_rule = g_strdup(rule);
-        run->break_offset = offset;
-    }
-}
-
-static void ask_again(PostcopyRun *run, NetPage *page)
-{
-    (void)run;
-    page->due = page->wanted;
-}
-
-static void forget_requests(PostcopyRun *run, NetPage *page)
-{
-    (void)run;
-    page->due = page->asked = false;
-}
-
-static void want(PostcopyRun *run, NetPage *page)
-{
-    if (page->state != NET_PAGE_MISSING) {
-        return;
-    }
-    page->touches++;
-    if (page->wanted) {
-        return;
-    }
-    page->wanted = true;
-    if (run->pair.open && !run->pair.recovering) {
-        page->due = true;
-        if (run->pair.takes_nothing) {
-            break_pair(run, NULL, 0);
-        }
-    }
-}
-
-static bool refuse_message(PostcopyRun *run, const char *rule, const char *what)
-{
-    return postcopy_run_broken(run, PROPERTY_POSTCOPY,
-                               "the return path, byte 0x%" PRIx64 ": %s (rule %s)",
-                               wire_reader_position(run->pair.return_path), what, rule);
-}
-
-static bool answer_is_due(const PostcopyRun *run, WireEvent event)
-{
-    for (guint i = 0; i < run->pair.answers->len; i++) {
-        if (g_array_index(run->pair.answers, NetAnswer, i).event == event) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool take_request(PostcopyRun *run)
-{
-    unsigned block = wire_reader_block(run->pair.return_path);
-    uint64_t number = wire_reader_page(run->pair.return_path);
-    NetPage *page = &run->pages[block][number];
-    g_autofree char *what = NULL;
-
-    if (run->pair.recovering || answer_is_due(run, WIRE_ACK)) {
-        return refuse_message(run, "V4", "a request before the recovery is acknowledged");
-    }
-    if (!page->due || page->asked) {
-        what = g_strdup_printf("page %" PRIu64 " of block '%s' is asked for %s", number,
-                               idstr_of(run, block), page->asked ? "twice" : "without need");
-        return refuse_message(run, "Q4", what);
-    }
-    page->due = false;
-    page->asked = true;
-    return true;
-}
-
-static bool check_bitmap(PostcopyRun *run, const NetAnswer *answer)
-{
-    const GuestBlock *block = &guest_of(run)->blocks[answer->block];
-    uint64_t size = guest_of(run)->target_page_size;
-    uint64_t bits = (block->used_length / size + 63) / 64 * 64;
-
-    for (uint64_t i = 0; i < bits; i++) {
-        uint64_t at = i * size;
-        bool wanted = at < block->used_length && answer->pages >> (at / POSTCOPY_PAGE) & 1;
-
-        if (wire_reader_bit(run->pair.return_path, i) != wanted) {
-            g_autofree char *what =
-                g_strdup_printf("RECV_BITMAP of block '%s': bit %" PRIu64 " is %u", block->idstr, i,
-                                !wanted);
-
-            return refuse_message(run, "Q6", what);
-        }
-    }
-    return true;
-}
-
-static bool take_answer(PostcopyRun *run, WireEvent event)
-{
-    const WireReader *reader = run->pair.return_path;
-    NetAnswer answer;
-
-    if (run->pair.answers->len == 0) {
-        return refuse_message(run, "Q5", "an answer to nothing");
-    }
-    answer = g_array_index(run->pair.answers, NetAnswer, 0);
-    if (answer.event != event ||
-        (event == WIRE_PONG && answer.value != wire_reader_value(reader)) ||
-        (event == WIRE_BITMAP && answer.block != wire_reader_block(reader))) {
-        return refuse_message(run, "Q5", "it is not the answer that is due");
-    }
-    g_array_remove_index(run->pair.answers, 0);
-    return event != WIRE_BITMAP || check_bitmap(run, &answer);
-}
-
-static bool take_message(PostcopyRun *run, WireEvent event)
-{
-    if (run->pair.shut && event != WIRE_NOTHING) {
-        return refuse_message(run, "Q8", "a message after SHUT");
-    }
-    switch (event) {
-    case WIRE_REQUEST:
-        return take_request(run);
-    case WIRE_PONG:
-    case WIRE_BITMAP:
-    case WIRE_ACK:
-        return take_answer(run, event);
-    case WIRE_SHUT:
-        run->pair.shut = true;
-        run->pair.shut_value = wire_reader_value(run->pair.return_path);
-        return run->end != NET_RUNS || refuse_message(run, "Q8", "SHUT, and the load is not over");
-    case WIRE_REFUSED:
-        return refuse_message(run, wire_reader_rule(run->pair.return_path),
-                              "it is no message of the return path");
-    default:
-        return true;
-    }
-}
-
-static bool read_return_path(PostcopyRun *run)
-{
-    uint8_t bytes[4096];
-    ssize_t n;
-
-    if (!run->live || run->pair.fds[0] < 0) {
-        return true;
-    }
-    while ((n = recv(run->pair.fds[0], bytes, sizeof(bytes), MSG_DONTWAIT)) > 0) {
-        for (ssize_t i = 0; i < n; i++) {
-            if (!take_message(run, wire_reader_feed(run->pair.return_path, bytes[i]))) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* All that had to be said was said. */
-static bool check_all_said(PostcopyRun *run)
-{
-    if (!run->live || !run->pair.open || run->pair.takes_nothing || run->end != NET_RUNS) {
-        return true;
-    }
-    if (run->pair.answers->len > 0) {
-        return refuse_message(run, "Q5", "the source's command is not answered");
-    }
-    for (unsigned block = 0; block < guest_of(run)->n_blocks; block++) {
-        for (uint64_t page = 0; page < pages_of(run, block); page++) {
-            if (run->pages[block][page].due) {
-                return postcopy_run_broken(
-                    run, PROPERTY_POSTCOPY,
-                    "block '%s', page %" PRIu64
-                    " was touched, did not come, and is not asked for%s (rules L2, V4)",
-                    idstr_of(run, block), page, run->breaks > 0 ? " on the new channels" : "");
-            }
-        }
-    }
-    return true;
-}
-
-/* The reason that the subject gave for the last break is the model's. */
-static bool check_break(PostcopyRun *run)
-{
-    g_autofree char *reason = NULL;
-    g_autofree char *rule = NULL;
-    g_autofree char *offset = NULL;
-
-    if (!run->live || !run->break_rule || !run->context->subject->errors_name_rules) {
-        return true;
-    }
-    pthread_mutex_lock(&run->lock);
-    reason = g_strdup(run->told_reason);
-    pthread_mutex_unlock(&run->lock);
-    rule = g_strdup_printf("(rule %s)", run->break_rule);
-    offset = g_strdup_printf("offset 0x%" PRIx64, run->break_offset);
-    if (!strstr(reason, rule) || (strcmp(run->break_rule, "W17") != 0 && !strstr(reason, offset))) {
-        return postcopy_run_broken(run, PROPERTY_CLEAN_REJECT,
-                                   "the channel breaks by %s at %s, the subject says: %s", rule,
-                                   offset, reason);
-    }
-    g_clear_pointer(&run->break_rule, g_free);
-    return true;
-}
-
-static bool rest(PostcopyRun *run)
-{
-    return settle(run) && collect_threads(run) && read_return_path(run) && check_all_said(run) &&
-           (run->pair.open || check_break(run));
-}
-
-/* The source. */
-
-static void drop_page(NetPage *page)
-{
-    page->state = NET_PAGE_DROPPED;
-    page->wanted = page->due = false;
-    memset(page->content, 0, sizeof(page->content));
-}
-
-static void receive_page(PostcopyRun *run, const WireReader *reader)
-{
-    NetPage *page = &run->pages[wire_reader_block(reader)][wire_reader_page(reader)];
-
-    if (page->state == NET_PAGE_MISSING) {
-        page->state = NET_PAGE_THERE;
-        page->wanted = page->due = false;
-        memcpy(page->content, wire_reader_content(reader), sizeof(page->content));
-        run->context->stats.pages++;
-    }
-}
-
-static uint64_t pages_that_are_there(const PostcopyRun *run, unsigned block)
-{
-    uint64_t pages = 0;
-
-    for (uint64_t i = 0; i < pages_of(run, block); i++) {
-        if (run->pages[block][i].state != NET_PAGE_MISSING) {
-            pages |= UINT64_C(1) << i;
-        }
-    }
-    return pages;
-}
-
-/* A source that takes nothing learns nothing: the subject's writing fails. */
-static void expect_answer(PostcopyRun *run, WireEvent event, unsigned block, uint32_t value)
-{
-    NetAnswer answer = { .event = event, .block = block, .value = value };
-
-    if (run->pair.takes_nothing) {
-        break_pair(run, NULL, 0);
-        return;
-    }
-    answer.pages = event == WIRE_BITMAP ? pages_that_are_there(run, block) : 0;
-    g_array_append_val(run->pair.answers, answer);
-}
-
-static bool all_is_there(const PostcopyRun *run)
-{
-    for (unsigned block = 0; block < guest_of(run)->n_blocks; block++) {
-        if (pages_that_are_there(run, block) != (UINT64_C(1) << pages_of(run, block)) - 1) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void channel_ended(PostcopyRun *run, unsigned channel)
-{
-    run->pair.ended[channel] = true;
-    for (unsigned i = 0; i < run->n_channels; i++) {
-        if (!run->pair.ended[i]) {
-            return;
-        }
-    }
-    run->end = all_is_there(run) ? NET_LOADED : NET_FAILED;
-    run->end_reason = "(rule L4)";
-}
-
-static void take_event(PostcopyRun *run, unsigned channel, WireEvent event)
-{
-    const WireReader *reader = run->pair.readers[channel];
-
-    switch (event) {
-    case WIRE_PAGE:
-        receive_page(run, reader);
-        break;
-    case WIRE_PING:
-        expect_answer(run, WIRE_PONG, 0, wire_reader_value(reader));
-        break;
-    case WIRE_RECV_BITMAP:
-        if (run->pair.recovering) {
-            expect_answer(run, WIRE_BITMAP, wire_reader_block(reader), 0);
-        }
-        break;
-    case WIRE_RESUME:
-        if (run->pair.recovering) {
-            expect_answer(run, WIRE_ACK, 0, 0);
-            run->pair.recovering = !run->pair.open;
-            if (run->pair.open) {
-                for_each_page(run, ask_again);
-            }
-        }
-        break;
-    case WIRE_ENDED:
-        channel_ended(run, channel);
-        break;
-    case WIRE_REFUSED:
-        break_pair(run, wire_reader_rule(reader), wire_reader_refused_offset(reader));
-        break;
-    default:
-        break;
-    }
-}
-
-static bool send_bytes(PostcopyRun *run, unsigned channel, const uint8_t *bytes, size_t length)
-{
-    NetPair *pair = &run->pair;
-
-    g_byte_array_append(pair->bytes[channel], bytes, (guint)length);
-    for (size_t i = 0; i < length && pair->open && !pair->ended[channel]; i++) {
-        take_event(run, channel, wire_reader_feed(pair->readers[channel], bytes[i]));
-    }
-    pair->sent[channel] += length;
-    if (run->live) {
-        ssize_t n = send(pair->fds[channel], bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-        if (n != (ssize_t)length && !pair->ended[channel]) {
-            return postcopy_run_broken(run, PROPERTY_BOUNDED,
-                                       "the subject does not take what the source sends: %s",
-                                       n < 0 ? g_strerror(errno) : "a part is left");
-        }
-    }
-    return rest(run);
-}
-
-static void damage(PostcopyRun *run, GByteArray *message)
-{
-    if (!run->damage || message->len == 0) {
-        return;
-    }
-    run->damage = false;
-    if (run->damage_value == 0) {
-        g_byte_array_set_size(message, MIN(message->len, run->damage_at));
-    } else {
-        message->data[run->damage_at % message->len] ^= run->damage_value;
-    }
-}
-
-static bool can_send(const PostcopyRun *run, unsigned channel)
-{
-    return run->pair.open && run->end == NET_RUNS && !run->pair.ended[channel];
-}
-
-static bool send_message(PostcopyRun *run, unsigned channel, const GByteArray *message)
-{
-    size_t piece = run->piece ? run->piece : message->len;
-
-    for (size_t at = 0; at < message->len && can_send(run, channel); at += piece) {
-        if (!send_bytes(run, channel, message->data + at, MIN(piece, message->len - at))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool send_step(PostcopyRun *run, const PostcopyStep *step)
-{
-    g_autoptr(GByteArray) message = g_byte_array_new();
-
-    if (!can_send(run, step->channel)) {
-        return true;
-    }
-    postcopy_compose_step(&run->pair.composers[step->channel], guest_of(run), step, message);
-    damage(run, message);
-    return send_message(run, step->channel, message);
-}
-
-/* Channels. */
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
-    }
-}
-
-static void pair_close(NetPair *pair)
-{
-    for (unsigned i = 0; i < SUBJECT_CHANNELS; i++) {
-        close_fd(&pair->fds[i]);
-        g_clear_pointer(&pair->readers[i], wire_reader_free);
-        g_clear_pointer(&pair->bytes[i], g_byte_array_unref);
-    }
-    g_clear_pointer(&pair->return_path, wire_reader_free);
-    g_clear_pointer(&pair->answers, g_array_unref);
-}
-
-static bool make_sockets(PostcopyRun *run, int ours[SUBJECT_CHANNELS], int theirs[SUBJECT_CHANNELS],
-                         GError **error)
-{
-    for (unsigned i = 0; i < SUBJECT_CHANNELS; i++) {
-        int fds[2] = { -1, -1 };
-
-        if (run->live && i < run->n_channels &&
-            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
-            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_MFILE, "no socket: %s",
-                        g_strerror(errno));
-            return false;
-        }
-        ours[i] = fds[0];
-        theirs[i] = fds[1];
-    }
-    return true;
-}
-
-/* @theirs: the subject's ends. */
-static bool pair_open(PostcopyRun *run, int theirs[SUBJECT_CHANNELS], GError **error)
-{
-    NetPair *pair = &run->pair;
-
-    *pair = (NetPair){ .open = true, .fds = { -1, -1 } };
-    pair->return_path = wire_reader_new(WIRE_RETURN_PATH, guest_of(run), POSTCOPY_SECTION_ID);
-    pair->answers = g_array_new(FALSE, FALSE, sizeof(NetAnswer));
-    for (unsigned i = 0; i < SUBJECT_CHANNELS; i++) {
-        pair->readers[i] = wire_reader_new(i ? WIRE_PREEMPT_CHANNEL : WIRE_MAIN_CHANNEL,
-                                           guest_of(run), POSTCOPY_SECTION_ID);
-        pair->bytes[i] = g_byte_array_new();
-        pair->composers[i] = (PostcopyComposer){ .channel = i, .last_block = -1 };
-    }
-    pthread_mutex_lock(&run->lock);
-    for (unsigned i = 0; i < SUBJECT_CHANNELS; i++) {
-        run->reads[i] = UINT64_MAX;
-        run->stream_ended[i] = UINT64_MAX;
-    }
-    pthread_mutex_unlock(&run->lock);
-    return make_sockets(run, pair->fds, theirs, error);
-}
-
-/* What the pair was given is looked at once more, by the parser alone. */
-static bool finish_pair(PostcopyRun *run)
-{
-    bool ok = true;
-
-    for (unsigned i = 0; ok && i < run->n_channels; i++) {
-        ok = postcopy_check_parser(run, i, run->pair.bytes[i]);
-    }
-    pair_close(&run->pair);
-    return ok;
-}
-
-static void shut_down(const PostcopyRun *run, unsigned channel, int how)
-{
-    if (run->live && run->pair.fds[channel] >= 0) {
-        shutdown(run->pair.fds[channel], how);
-    }
-}
-
-static bool break_by_source(PostcopyRun *run, const PostcopyStep *step)
-{
-    if (!run->pair.open || run->end != NET_RUNS) {
-        return true;
-    }
-    switch (step->value % POSTCOPY_N_BREAKS) {
-    case POSTCOPY_BREAK_BOTH:
-        for (unsigned i = 0; i < run->n_channels; i++) {
-            shut_down(run, i, SHUT_WR);
-        }
-        break_pair(run, "W17", 0);
-        break;
-    case POSTCOPY_BREAK_WRITING:
-        if (!run->pair.ended[step->channel]) {
-            shut_down(run, step->channel, SHUT_WR);
-            break_pair(run, "W17", 0);
-        }
-        break;
-    default:
-        run->pair.takes_nothing = true;
-        shut_down(run, 0, SHUT_RD);
-        break;
-    }
-    return rest(run);
-}
-
-static bool shake_hands(PostcopyRun *run)
-{
-    g_autoptr(GByteArray) message = g_byte_array_new();
-
-    for (unsigned i = 0; i < guest_of(run)->n_blocks; i++) {
-        postcopy_compose_command(guest_of(run), 1, i, 0, message);
-    }
-    postcopy_compose_command(guest_of(run), 2, 0, 0, message);
-    return send_message(run, 0, message);
-}
-
-/* While they are not broken new channels are refused, and closed. */
-static bool offer_channels(PostcopyRun *run)
-{
-    g_autoptr(GError) error = NULL;
-    int ours[SUBJECT_CHANNELS];
-    int theirs[SUBJECT_CHANNELS];
-    SubjectStatus status;
-
-    if (!run->live) {
-        return true;
-    }
-    if (!make_sockets(run, ours, theirs, &run->broken)) {
-        return false;
-    }
-    status = run->postcopy->resume(&run->load, theirs, &error);
-    for (unsigned i = 0; i < SUBJECT_CHANNELS; i++) {
-        close_fd(&ours[i]);
-    }
-    return (status == SUBJECT_REFUSED && error) ||
-           postcopy_run_broken(run, PROPERTY_AGREES,
-                               "new channels are taken although the old ones are not broken");
-}
-
-static bool new_channels(PostcopyRun *run)
-{
-    g_autoptr(GError) error = NULL;
-    int theirs[SUBJECT_CHANNELS];
-
-    if (!finish_pair(run) || !pair_open(run, theirs, &run->broken)) {
-        return false;
-    }
-    run->pair.recovering = true;
-    for_each_page(run, forget_requests);
-    if (run->live && run->postcopy->resume(&run->load, theirs, &error) != SUBJECT_ACCEPTED) {
-        run->pair.open = false;
-        return postcopy_run_broken(run, PROPERTY_AGREES, "new channels are refused: %s",
-                                   error->message);
-    }
-    return rest(run);
-}
-
-static bool resume(PostcopyRun *run, bool handshake)
-{
-    if (run->end != NET_RUNS) {
-        return true;
-    }
-    if (run->pair.open) {
-        return offer_channels(run);
-    }
-    return new_channels(run) && (!handshake || shake_hands(run));
+    return settle(run) && collect_threads(run) && postcopy_read_return_path(run) &&
+           postcopy_check_all_said(run) && (run->pair.open || postcopy_check_break(run));
 }
 
 /* The guest. */
@@ -826,7 +258,7 @@ static bool touch_page(PostcopyRun *run, const PostcopyStep *step)
     if (thread->busy || run->end != NET_RUNS) {
         return true;
     }
-    want(run, page);
+    postcopy_want(run, page);
     if (!run->live) {
         return true;
     }
@@ -838,12 +270,19 @@ static bool touch_page(PostcopyRun *run, const PostcopyStep *step)
     thread->done = false;
     thread->slept = false;
     kept_thread_run(thread->thread, touch, thread);
-    return rest(run);
+    return postcopy_rest(run);
+}
+
+static void drop_page(NetPage *page)
+{
+    page->state = NET_PAGE_DROPPED;
+    page->wanted = page->due = false;
+    memset(page->content, 0, sizeof(page->content));
 }
 
 static bool discard(PostcopyRun *run, const PostcopyStep *step)
 {
-    uint64_t n = MIN(step->detail % 4 + UINT64_C(1), pages_of(run, step->block) - step->page);
+    uint64_t n = MIN(step->detail % 4 + UINT64_C(1), postcopy_pages(run, step->block) - step->page);
     g_autoptr(GError) error = NULL;
 
     if (run->end == NET_FAILED) {
@@ -857,7 +296,7 @@ static bool discard(PostcopyRun *run, const PostcopyStep *step)
         return postcopy_run_broken(run, PROPERTY_AGREES, "a discard is refused: %s",
                                    error->message);
     }
-    return rest(run);
+    return postcopy_rest(run);
 }
 
 static bool cancel(PostcopyRun *run)
@@ -870,7 +309,7 @@ static bool cancel(PostcopyRun *run)
     if (run->live) {
         run->postcopy->cancel(&run->load);
     }
-    return rest(run);
+    return postcopy_rest(run);
 }
 
 static bool do_step(PostcopyRun *run, const PostcopyStep *step)
@@ -882,9 +321,9 @@ static bool do_step(PostcopyRun *run, const PostcopyStep *step)
     case POSTCOPY_DISCARD:
         return discard(run, step);
     case POSTCOPY_BREAK:
-        return break_by_source(run, step);
+        return postcopy_break(run, step);
     case POSTCOPY_RESUME:
-        return resume(run, step->value & 1);
+        return postcopy_resume(run, step->value & 1);
     case POSTCOPY_DAMAGE:
         run->damage = true;
         run->damage_at = step->detail;
@@ -896,7 +335,7 @@ static bool do_step(PostcopyRun *run, const PostcopyStep *step)
     case POSTCOPY_CANCEL:
         return cancel(run);
     default:
-        return send_step(run, step);
+        return postcopy_send_step(run, step);
     }
 }
 
@@ -924,19 +363,19 @@ static bool make_pair_fit(PostcopyRun *run)
     if (pair_is_fit(run)) {
         return true;
     }
-    return break_by_source(run, &close_all) && resume(run, true);
+    return postcopy_break(run, &close_all) && postcopy_resume(run, true);
 }
 
 static bool send_missing_pages(PostcopyRun *run)
 {
-    for (unsigned block = 0; block < guest_of(run)->n_blocks; block++) {
-        for (uint64_t page = 0; page < pages_of(run, block); page++) {
+    for (unsigned block = 0; block < postcopy_guest(run)->n_blocks; block++) {
+        for (uint64_t page = 0; page < postcopy_pages(run, block); page++) {
             g_autoptr(GByteArray) message = g_byte_array_new();
 
             if (run->pages[block][page].state == NET_PAGE_MISSING) {
-                postcopy_compose_page(&run->pair.composers[0], guest_of(run), block, page,
+                postcopy_compose_page(&run->pair.composers[0], postcopy_guest(run), block, page,
                                       (uint8_t)(0x90 + page), 0, message);
-                if (!send_message(run, 0, message)) {
+                if (!postcopy_send_message(run, 0, message)) {
                     return false;
                 }
             }
@@ -951,7 +390,7 @@ static bool send_ends(PostcopyRun *run)
         g_autoptr(GByteArray) message = g_byte_array_new();
 
         postcopy_compose_end(&run->pair.composers[i], message);
-        if (!send_message(run, i, message)) {
+        if (!postcopy_send_message(run, i, message)) {
             return false;
         }
     }
@@ -988,18 +427,6 @@ bool postcopy_run_steps(PostcopyRun *run)
 
 /* Begin and end. */
 
-static bool check_shut(PostcopyRun *run)
-{
-    uint32_t wanted = run->end == NET_LOADED ? 0 : 1;
-
-    if (!run->pair.open || run->pair.takes_nothing) {
-        return true;
-    }
-    return (run->pair.shut && run->pair.shut_value == wanted) ||
-           refuse_message(run, "Q8",
-                          run->pair.shut ? "SHUT has another value" : "SHUT did not come");
-}
-
 static void end_threads(PostcopyRun *run)
 {
     for (unsigned i = 0; i < POSTCOPY_MAX_THREADS; i++) {
@@ -1021,19 +448,19 @@ SubjectStatus postcopy_run_end(PostcopyRun *run, GError **refusal)
         }
         status = run->postcopy->end(&run->load, refusal);
         end_threads(run);
-        if (!run->broken && read_return_path(run)) {
-            check_shut(run);
+        if (!run->broken && postcopy_read_return_path(run)) {
+            postcopy_check_shut(run);
         }
     }
     if (!run->broken) {
-        finish_pair(run);
+        postcopy_pair_finish(run);
     }
     return status;
 }
 
 void postcopy_run_clear(PostcopyRun *run)
 {
-    pair_close(&run->pair);
+    postcopy_pair_close(&run->pair);
     g_clear_error(&run->broken);
     g_clear_pointer(&run->break_rule, g_free);
     g_clear_pointer(&run->told_reason, g_free);
@@ -1044,10 +471,10 @@ static bool give_ram(PostcopyRun *run, GError **error)
 {
     uint8_t before = run->script->dirty_ram ? 0x5a : 0;
 
-    if (!guest_ram_prepare(run->context->ram, guest_of(run), before, error)) {
+    if (!guest_ram_prepare(run->context->ram, postcopy_guest(run), before, error)) {
         return false;
     }
-    for (unsigned i = 0; i < guest_of(run)->n_blocks; i++) {
+    for (unsigned i = 0; i < postcopy_guest(run)->n_blocks; i++) {
         run->load.host[i] = guest_ram_host(run->context->ram, i);
     }
     return true;
@@ -1067,7 +494,7 @@ static void reset(PostcopyRun *run, const PostcopyScript *script)
         .opaque = run,
     };
     for (unsigned block = 0; block < script->guest.n_blocks; block++) {
-        for (uint64_t page = 0; page < pages_of(run, block); page++) {
+        for (uint64_t page = 0; page < postcopy_pages(run, block); page++) {
             NetPage *one = &run->pages[block][page];
 
             one->state = NET_PAGE_MISSING;
@@ -1090,7 +517,7 @@ bool postcopy_run_start(PostcopyRun *run, const PostcopyScript *script, bool *mi
 
     watchdog_begin(run->watchdog);
     reset(run, script);
-    if (!give_ram(run, error) || !pair_open(run, theirs, error)) {
+    if (!give_ram(run, error) || !postcopy_pair_open(run, theirs, error)) {
         return false;
     }
     status = run->postcopy->start(&run->load, theirs, error);

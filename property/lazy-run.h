@@ -2,7 +2,7 @@
 /*
  * One lazy load, driven by its schedule: who goes on, when, and what each page
  * has been through meanwhile. What holds of that is judged by lazy.c; nobody
- * else includes this.
+ * else includes this, but the run's own files (lazy-parts.h).
  *
  * At most one thread runs at a time, but for those who sleep in a fault and
  * wake: the schedule's own thread, a guest thread that it waits for, the fault

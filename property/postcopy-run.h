@@ -4,7 +4,8 @@
  * guest's touches, channels that break; and what the specification says of it
  * all (model/postcopy-wire.h). After each step everybody is waited for, so
  * that the same input gives the same result in any process. What is left to
- * be judged at the end is for postcopy.c; nobody else includes this.
+ * be judged at the end is for postcopy.c; nobody else includes this, but the
+ * run's own files (postcopy-parts.h).
  */
 #ifndef PAGEWISE_PROPERTY_POSTCOPY_RUN_H
 #define PAGEWISE_PROPERTY_POSTCOPY_RUN_H

@@ -37,7 +37,7 @@ PLAIN_MACHINE = ("-machine none,memory-backend=ram -m 1 "
 RAMBLOCK = re.compile(r"^ *(\S.*?) +\d+ [KMG]iB +0x[0-9a-f]+ +(0x[0-9a-f]+) +0x([0-9a-f]+)"
                       r" +0x([0-9a-f]+)", re.MULTILINE)
 ANSWER_SECONDS = 5.0
-TREE_LIMITS = Limits(wall=60, cpu=30, memory=1 << 30)
+TREE_LIMITS = Limits(wall=60, cpu=30, memory=1 << 30, idle=10)
 
 
 @dataclass

@@ -21,6 +21,8 @@ class Limits:
     wall: float = 20.0  # seconds
     cpu: int = 4  # seconds
     memory: int = 512 << 20  # bytes of resident memory, above which it is a blow-up
+    # Seconds in which it takes no CPU time: it waits for what will not come. 0: it may.
+    idle: float = 0.0
 
 
 def _limit_child(limits):
@@ -40,6 +42,32 @@ def resident_peak(pid):
     return 0
 
 
+def cpu_ticks(pid):
+    """utime and stime of all threads; None if the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])
+
+
+class Progress:
+    """How long a process has taken no CPU time."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.ticks = None
+        self.since = time.monotonic()
+
+    def idle(self):
+        """Seconds."""
+        ticks = cpu_ticks(self.pid)
+        if ticks != self.ticks:
+            self.ticks, self.since = ticks, time.monotonic()
+        return time.monotonic() - self.since
+
+
 class LimitedProcess:
     """A started program; its output is collected as text."""
 
@@ -53,6 +81,7 @@ class LimitedProcess:
                                         stderr=subprocess.PIPE, text=True, errors="replace",
                                         env=environment, start_new_session=True,
                                         preexec_fn=lambda: _limit_child(limits))
+        self._progress = Progress(self.process.pid)
         self.out, self.err = [], []
         self._readers = [threading.Thread(target=self._collect, args=pair, daemon=True)
                          for pair in ((self.process.stdout, self.out),
@@ -72,7 +101,8 @@ class LimitedProcess:
         self.peak = max(self.peak, resident_peak(self.process.pid))
         if self.peak > self.limits.memory:
             self.killed_for = "memory blow-up"
-        elif time.monotonic() - self.started > self.limits.wall:
+        elif time.monotonic() - self.started > self.limits.wall or \
+                0 < self.limits.idle < self._progress.idle():
             self.killed_for = "hang"
         if self.killed_for:
             self.kill()

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 UNDEFINED = re.compile(r"undefined symbol: (\S+)")
+# Coverage has tens of thousands of records, which nothing refers to.
+SHARED = re.compile(r"^COMDAT group section .* \[((?!__covrec_)\S+)\] contains", re.MULTILINE)
 RELOCATION = re.compile(r"R_X86_64_(\S+)\s+\S+\s+(\S+)")
 
 
@@ -96,6 +98,17 @@ def make_stubs(options, names, calls, scratch):
     return stubs, functions, data
 
 
+def own_names(options, whole, scratch):
+    """
+    Flags that give what is shared between objects names of our own. Another object's copy, of an
+    inline function's counters say, would be left out for ours, which is no global symbol.
+    """
+    names = scratch / "names"
+    shared = sorted(set(SHARED.findall(run(["readelf", "-gW", whole]).stdout)))
+    names.write_text("".join(f"{name} {name}.{options.subject}\n" for name in shared))
+    return [f"--redefine-syms={names}"] if shared else []
+
+
 def link(options):
     began = time.monotonic()
     scratch = options.out.parent / (options.out.stem + ".link")
@@ -107,7 +120,8 @@ def link(options):
         names = missing_symbols(options, objects, scratch)
     stubs, functions, data = make_stubs(options, names, calls.result(), scratch)
     run([linker, "-r", *objects, stubs, "-o", whole])
-    run([options.objcopy, f"--keep-global-symbol={options.subject}", whole, options.out])
+    run([options.objcopy, f"--keep-global-symbol={options.subject}",
+         *own_names(options, whole, scratch), whole, options.out])
     print(f"qemu-tree: stubs for {len(functions)} functions and {len(data)} data of other parts "
           f"of QEMU; joined in {time.monotonic() - began:.1f} s")
 

@@ -29,7 +29,7 @@ from registry import RegistryError, read_registry
 
 TARGETS = {"nfc-layout": "fuzz-layout", "nfc-stream": "fuzz-stream"}
 SIDES = ("base", "series")
-LIMITS = Limits(wall=60, cpu=20, memory=1 << 30, idle=10)
+LIMITS = Limits(wall=60, cpu=20, memory=2 << 30, idle=10)
 RECORD_LINES = 40
 NO_RECORD = 2
 # What the lines of a record are about: see nfc_record(), property/nfc.c.

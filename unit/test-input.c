@@ -122,13 +122,12 @@ static void test_lengths_come_back(void **state)
 /* The largest bitmaps are the same whatever the size of a page. */
 static void test_small_pages_are_as_many(void **state)
 {
-    uint8_t bytes[16 + 32] = { INPUT_VERSION, INPUT_STREAM };
+    uint8_t bytes[sizeof(InputHeader) + sizeof(InputBlock)] = { INPUT_VERSION, INPUT_STREAM };
     Input input;
 
     (void)state;
-    bytes[2 + 1] = 10;        /* InputHeader.page_bits */
-    bytes[16 + 4 + 0] = 0xff; /* InputBlock.used */
-    bytes[16 + 4 + 1] = 0xff;
+    bytes[offsetof(InputHeader, page_bits)] = 10;
+    memset(bytes + sizeof(InputHeader) + offsetof(InputBlock, used), 0xff, sizeof(InputPages));
     assert_true(input_decode(bytes, sizeof(bytes), &input));
     assert_int_equal(input.guest.target_page_size, 1024);
     assert_int_equal(input.guest.blocks[0].used_length, INPUT_MAX_BLOCK_PAGES / 64 * 63 * 1024);

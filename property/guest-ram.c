@@ -24,10 +24,11 @@
 /*
  * Pages of a memory file that are kept from load to load: it costs less to clear
  * and to look at one for many loads than to have the kernel make it once. More
- * pages are kept for so many loads: the next ones are likely to want them, too.
+ * pages are kept, too, as the next load is likely to want them; but once so many
+ * were cleared that were over that number, emptying the file would have cost less.
  */
-#define KEPT_PAGES 32
-#define KEPT_LOADS 100
+#define KEPT_PAGES 16
+#define MAX_SURPLUS 200
 
 /* Bytes from the start of a memory file. */
 typedef struct Range {
@@ -41,7 +42,7 @@ typedef struct Arena {
     int fd;           /* memory file of a large arena, else -1 */
     GArray *pages;    /* of Range: what the memory file holds, as of the last survey */
     uint64_t n_pages; /* in all of them */
-    unsigned crowded; /* loads so far that found more than KEPT_PAGES */
+    uint64_t surplus; /* pages over KEPT_PAGES that loads had, since it was last emptied */
 } Arena;
 
 typedef struct RamBlock {
@@ -225,9 +226,9 @@ static void arena_survey(Arena *arena)
  */
 static bool arena_clear_large(Arena *arena, GError **error)
 {
-    arena->crowded += arena->n_pages > KEPT_PAGES;
-    if (arena->crowded > KEPT_LOADS) {
-        arena->crowded = 0;
+    arena->surplus += arena->n_pages > KEPT_PAGES ? arena->n_pages - KEPT_PAGES : 0;
+    if (arena->surplus > MAX_SURPLUS) {
+        arena->surplus = 0;
         forget_pages(arena);
         if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
             return set_errno(error, "cannot empty the memory file");

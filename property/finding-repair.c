@@ -53,6 +53,14 @@ typedef struct LeftAlone {
     SparedField fields[2 * JUDGE_MAX_VIOLATIONS];
 } LeftAlone;
 
+/* One load, judged, and what every search for a finding in it asks for. */
+typedef struct Search {
+    const FindingLoad *load;
+    const Judgement *judgement;
+    FindingTriggers triggers; /* that the load has */
+    LeftAlone left_alone;
+} Search;
+
 /* Fewer values of the field, or in fewer modes: such a finding explains more. */
 static bool is_narrower(const Finding *finding, const RuleBreak *broken, const SparedField *field)
 {
@@ -87,14 +95,14 @@ static void leave_alone(LeftAlone *left_alone, const Finding *finding, const Rul
  * Rules X1 and G2 are definitions: what triggers is that the reader's
  * configuration makes them count; *configured is then that violation.
  */
-static const Violation *find_configured(const FindingRepair *repair, const FindingLoad *load,
-                                        const Judgement *judgement, Violation *configured)
+static const Violation *find_configured(const FindingRepair *repair, const Search *search,
+                                        Violation *configured)
 {
-    const Guest *guest = &judgement->guest;
+    const Guest *guest = &search->judgement->guest;
 
     if (repair->if_reads_fail) {
         *configured = (Violation){ .rule = RULE_F4, .block = -1, .field = "a read that fails" };
-        return load->reads_fail ? configured : NULL;
+        return search->load->reads_fail ? configured : NULL;
     }
     if ((repair->broken.rule == RULE_X1 && guest->x_ignore_shared) ||
         (repair->broken.rule == RULE_G2 && guest->clear_pages)) {
@@ -107,10 +115,11 @@ static const Violation *find_configured(const FindingRepair *repair, const Findi
 
 /* The violation that the repair waits for, but none of a field that is left alone; or NULL. */
 static const Violation *find_trigger(const Finding *finding, const FindingRepair *repair,
-                                     const FindingLoad *load, const Judgement *judgement,
-                                     const LeftAlone *left_alone, Violation *configured)
+                                     const Search *search, Violation *configured)
 {
-    const Violation *trigger = find_configured(repair, load, judgement, configured);
+    const Judgement *judgement = search->judgement;
+    const LeftAlone *left_alone = &search->left_alone;
+    const Violation *trigger = find_configured(repair, search, configured);
 
     if (trigger) {
         return is_left_alone(left_alone, finding, &repair->broken, trigger) ? NULL : trigger;
@@ -135,13 +144,43 @@ static void judge(const FindingLoad *load, Judgement *judgement)
     }
 }
 
-static const FindingRepair *find_repair(const Finding *finding, const FindingLoad *load,
-                                        const Judgement *judgement, const LeftAlone *left_alone,
+/* Nothing is left alone, so far. */
+static void search_init(Search *search, const FindingLoad *load, const Judgement *judgement)
+{
+    search->load = load;
+    search->judgement = judgement;
+    search->left_alone.n = 0;
+    search->triggers = (FindingTriggers){ .bits = { 0 } };
+    for (unsigned i = 0; i < judgement->n_violations; i++) {
+        finding_triggers_add(&search->triggers, judgement->violations[i].rule);
+    }
+    if (judgement->guest.x_ignore_shared) {
+        finding_triggers_add(&search->triggers, RULE_X1);
+    }
+    if (judgement->guest.clear_pages) {
+        finding_triggers_add(&search->triggers, RULE_G2);
+    }
+    if (load->reads_fail) {
+        finding_triggers_add(&search->triggers, RULE__MAX);
+    }
+}
+
+/* Most findings wait for nothing that the load has. */
+static bool may_be_triggered(const Finding *finding, const Search *search)
+{
+    uint64_t both = 0;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(search->triggers.bits); i++) {
+        both |= finding->triggers.bits[i] & search->triggers.bits[i];
+    }
+    return both && (finding->modes & search->load->mode);
+}
+
+static const FindingRepair *find_repair(const Finding *finding, const Search *search,
                                         const Violation **trigger, Violation *configured)
 {
     for (unsigned i = 0; i < finding->n_repairs; i++) {
-        *trigger =
-            find_trigger(finding, &finding->repairs[i], load, judgement, left_alone, configured);
+        *trigger = find_trigger(finding, &finding->repairs[i], search, configured);
         if (*trigger) {
             return &finding->repairs[i];
         }
@@ -152,13 +191,14 @@ static const FindingRepair *find_repair(const Finding *finding, const FindingLoa
 bool finding_is_triggered(const Finding *finding, const FindingLoad *load)
 {
     g_autofree Judgement *judgement = g_new0(Judgement, 1);
-    const LeftAlone nothing = { .n = 0 };
     const Violation *trigger;
     Violation configured;
+    Search search;
 
     judge(load, judgement);
-    return (finding->modes & load->mode) &&
-           find_repair(finding, load, judgement, &nothing, &trigger, &configured) != NULL;
+    search_init(&search, load, judgement);
+    return may_be_triggered(finding, &search) &&
+           find_repair(finding, &search, &trigger, &configured);
 }
 
 const Finding *findings_match(const Findings *findings, const FindingLoad *load,
@@ -184,19 +224,22 @@ static void log_repair(GString *log, const Finding *finding, const Violation *tr
 }
 
 /* The first of all findings' repairs that has something to do. False: none has. */
-static bool repair_once(const Findings *findings, FindingLoad *load, Judgement *judgement,
-                        const LeftAlone *left_alone, GString *log)
+static bool repair_once(const Findings *findings, FindingLoad *load, const Search *search,
+                        GString *log)
 {
-    for (unsigned i = 0; i < findings_count(findings); i++) {
-        const Finding *finding = findings_get(findings, i);
+    unsigned n;
+    Finding *const *list = findings_list(findings, &n);
+
+    for (unsigned i = 0; i < n; i++) {
+        const Finding *finding = list[i];
         const Violation *trigger;
         Violation configured;
         const FindingRepair *repair = NULL;
 
-        if ((finding->modes & load->mode) && !finding->spared) {
-            repair = find_repair(finding, load, judgement, left_alone, &trigger, &configured);
+        if (!finding->spared && may_be_triggered(finding, search)) {
+            repair = find_repair(finding, search, &trigger, &configured);
         }
-        if (repair && repair->action(load, judgement, trigger)) {
+        if (repair && repair->action(load, search->judgement, trigger)) {
             log_repair(log, finding, trigger);
             return true;
         }
@@ -218,12 +261,12 @@ static bool cut_unspecified(FindingLoad *load, const Judgement *judgement, GStri
     return true;
 }
 
-static void leave_alone_for(const Finding *finding, const FindingRepair *repair,
-                            const FindingLoad *load, const Judgement *judgement,
-                            LeftAlone *left_alone)
+static void leave_alone_for(const Finding *finding, const FindingRepair *repair, Search *search)
 {
+    const Judgement *judgement = search->judgement;
+    LeftAlone *left_alone = &search->left_alone;
     Violation configured;
-    const Violation *trigger = find_configured(repair, load, judgement, &configured);
+    const Violation *trigger = find_configured(repair, search, &configured);
 
     if (trigger) {
         leave_alone(left_alone, finding, &repair->broken, trigger);
@@ -242,16 +285,17 @@ static void leave_alone_for(const Finding *finding, const FindingRepair *repair,
 }
 
 /* What triggers a finding that is spared. */
-static void find_left_alone(const Findings *findings, const FindingLoad *load,
-                            const Judgement *judgement, LeftAlone *left_alone)
+static void find_left_alone(const Findings *findings, Search *search)
 {
-    left_alone->n = 0;
-    for (unsigned i = 0; i < findings_count(findings); i++) {
-        const Finding *finding = findings_get(findings, i);
+    unsigned n;
+    Finding *const *list = findings_list(findings, &n);
 
-        if (finding->spared && (finding->modes & load->mode)) {
+    for (unsigned i = 0; i < n; i++) {
+        const Finding *finding = list[i];
+
+        if (finding->spared && may_be_triggered(finding, search)) {
             for (unsigned k = 0; k < finding->n_repairs; k++) {
-                leave_alone_for(finding, &finding->repairs[k], load, judgement, left_alone);
+                leave_alone_for(finding, &finding->repairs[k], search);
             }
         }
     }
@@ -260,11 +304,12 @@ static void find_left_alone(const Findings *findings, const FindingLoad *load,
 bool findings_spare(const Findings *findings, const FindingLoad *load)
 {
     g_autofree Judgement *judgement = g_new0(Judgement, 1);
-    LeftAlone left_alone;
+    Search search;
 
     judge(load, judgement);
-    find_left_alone(findings, load, judgement, &left_alone);
-    return left_alone.n > 0;
+    search_init(&search, load, judgement);
+    find_left_alone(findings, &search);
+    return search.left_alone.n > 0;
 }
 
 /* Then there is nothing that may trigger a finding. */
@@ -279,15 +324,16 @@ static bool breaks_nothing(const FindingLoad *load, const Judgement *judgement)
 static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *judgement,
                         GString *log)
 {
-    LeftAlone left_alone;
+    Search search;
 
     judge(load, judgement);
     if (breaks_nothing(load, judgement)) {
         return false;
     }
-    find_left_alone(findings, load, judgement, &left_alone);
-    return repair_once(findings, load, judgement, &left_alone, log) ||
-           (left_alone.n == 0 && cut_unspecified(load, judgement, log));
+    search_init(&search, load, judgement);
+    find_left_alone(findings, &search);
+    return repair_once(findings, load, &search, log) ||
+           (search.left_alone.n == 0 && cut_unspecified(load, judgement, log));
 }
 
 bool findings_repair_next(const Findings *findings, FindingLoad *load, GString *log)

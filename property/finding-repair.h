@@ -16,6 +16,9 @@
 typedef bool RepairAction(FindingLoad *load, const Judgement *judgement,
                           const Violation *violation);
 
+/* All @n of them, for those who go through them in each execution. */
+Finding *const *findings_list(const Findings *findings, unsigned *n);
+
 /* NULL if there is none of this name; docs/findings.md has them all. */
 RepairAction *finding_action_by_name(const char *name);
 
@@ -25,6 +28,11 @@ typedef struct RuleBreak {
     uint64_t least;
     uint64_t most;
 } RuleBreak;
+
+static inline void finding_triggers_add(FindingTriggers *triggers, RuleId rule)
+{
+    triggers->bits[rule / 64] |= UINT64_C(1) << rule % 64;
+}
 
 struct FindingRepair {
     bool if_reads_fail; /* that triggers it, and no rule */

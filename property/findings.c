@@ -113,6 +113,12 @@ const Finding *findings_get(const Findings *findings, unsigned index)
     return g_ptr_array_index(findings->list, index);
 }
 
+Finding *const *findings_list(const Findings *findings, unsigned *n)
+{
+    *n = findings->list->len;
+    return (Finding *const *)findings->list->pdata;
+}
+
 const Finding *findings_by_id(const Findings *findings, const char *id)
 {
     for (unsigned i = 0; i < findings->list->len; i++) {
@@ -316,12 +322,17 @@ static bool read_repairs(GKeyFile *file, Finding *finding, GError **error)
 
     finding->repairs = g_new0(FindingRepair, g_strv_length(groups));
     for (unsigned i = 0; groups[i]; i++) {
+        FindingRepair *repair;
+
         if (!g_str_has_prefix(groups[i], "repair")) {
             continue;
         }
-        if (!read_repair(file, groups[i], &finding->repairs[finding->n_repairs++], error)) {
+        repair = &finding->repairs[finding->n_repairs++];
+        if (!read_repair(file, groups[i], repair, error)) {
             return false;
         }
+        finding_triggers_add(&finding->triggers,
+                             repair->if_reads_fail ? RULE__MAX : repair->broken.rule);
     }
     return finding->n_repairs > 0 || finding_wrong_value(error, "repair", "rule", NULL, "a repair");
 }

@@ -51,6 +51,11 @@ typedef enum FindingMode {
 /* A break of a rule that triggers a finding, and how it is undone. */
 typedef struct FindingRepair FindingRepair;
 
+/* What may trigger findings: a bit for each rule, and RULE__MAX's for reads that fail. */
+typedef struct FindingTriggers {
+    uint64_t bits[RULE__MAX / 64 + 1];
+} FindingTriggers;
+
 /* One finding; everything belongs to the Findings that it is in. */
 typedef struct Finding {
     char *id;
@@ -66,6 +71,7 @@ typedef struct Finding {
     bool spared;            /* it is looked for: fields that trigger it are left alone */
     FindingRepair *repairs; /* n_repairs of them, done in this order */
     unsigned n_repairs;
+    FindingTriggers triggers; /* that some repair waits for */
 } Finding;
 
 #define FINDINGS_ERROR findings_error_quark()
@@ -131,7 +137,7 @@ typedef struct FindingLoad {
 } FindingLoad;
 
 /* More, and repairs undo each other: a bitmap that lies over a header, say. */
-#define FINDINGS_MAX_REPAIRS 1024
+#define FINDINGS_MAX_REPAIRS 256
 
 /**
  * findings_repair:

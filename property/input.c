@@ -100,16 +100,11 @@ static uint64_t max_pages(uint64_t page_size)
     return MIN(INPUT_MAX_BLOCK_BYTES / page_size, INPUT_MAX_BLOCK_PAGES);
 }
 
-/*
- * 4 GiB can be said, but is not what most bytes mean: a bitmap of 128 KiB is
- * memory that ASan maps and unmaps each time. That takes longer than all else,
- * and the 126 KiB of a block that was cut are memory that it keeps.
- */
 static uint64_t cut_pages(uint64_t pages, uint64_t page_size)
 {
     uint64_t max = max_pages(page_size);
 
-    return pages <= max ? pages : max - max / 64;
+    return pages <= max ? pages : MIN(max, INPUT_CUT_PAGES);
 }
 
 static void decode_block(const InputBlock *in, uint64_t page_size, GuestBlock *block)

@@ -127,9 +127,15 @@ G_STATIC_ASSERT(sizeof(InputRecord) == 16);
 
 /* Bounds of what an input can ask for, so that every execution is short. */
 #define INPUT_MAX_BLOCKS 8
-/* A block that would pass either of these is cut to a 64th less than it may have. */
+/* A block that would pass either of these is cut to them, or to INPUT_CUT_PAGES. */
 #define INPUT_MAX_BLOCK_BYTES (UINT64_C(1) << 32)
 #define INPUT_MAX_BLOCK_PAGES (UINT64_C(1) << 20)
+/*
+ * Of a block that is cut, if that is less. So much can be said, but is not what
+ * most bytes mean: to read and to search a bitmap of 128 KiB takes longer than all
+ * else. This block's has 34 KiB, more than a reader with a buffer of 32 KiB can hold.
+ */
+#define INPUT_CUT_PAGES (UINT64_C(34) * 1024 * 8)
 /* Round-trip: the writer has to look at every byte of guest RAM. */
 #define INPUT_MAX_SAVED_BLOCK_BYTES (UINT64_C(256) << 10)
 /* A file with more bytes that are no hole is not judged: it would take too long. */

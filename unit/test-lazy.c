@@ -4,10 +4,13 @@
  * knows who loaded what while it does, and it notices the loaders that are
  * wrong on purpose (broken-lazy.c).
  */
+#include "model/snapshot.h"
+#include "property/alloc-meter.h"
 #include "property/findings.h"
 #include "property/property.h"
 #include "property/schedule.h"
 #include "property/watchdog.h"
+#include "subject/reference.h"
 #include "unit/broken-lazy.h"
 #include "unit/support.h"
 
@@ -434,6 +437,82 @@ static void test_each_fault_is_noticed(void **state)
     }
 }
 
+/* A subject that has a right file at hand. */
+typedef struct Credulous {
+    Subject subject; /* first: it is what a load points to */
+    SubjectLazy lazy;
+    Snapshot *snapshot;
+    SparseFile *file;
+} Credulous;
+
+/* In place of a file that must be refused it loads the simplest one that this guest could have. */
+static SubjectStatus accepts_everything(SubjectLazyLoad *load, GError **error)
+{
+    static const uint8_t simplest[1] = { 0 };
+    const Credulous *self = (const Credulous *)load->load.subject;
+    SubjectStatus status = reference_lazy.start(load, error);
+    g_autofree Judgement *judgement = NULL;
+    Choices choices = choices_init(simplest, sizeof(simplest));
+    Guest guest;
+
+    /* What a second load takes is not to be noticed. */
+    alloc_meter_stop();
+    judgement = g_new0(Judgement, 1);
+    judge_file(load->load.file, load->load.guest, judgement);
+    if (status != SUBJECT_REFUSED || judgement->verdict != VERDICT_REJECT) {
+        return status;
+    }
+    g_clear_error(error);
+    snapshot_generate(&choices, UINT64_C(64) << 10, self->snapshot, &guest);
+    snapshot_fit(self->snapshot, load->load.guest);
+    snapshot_encode(self->snapshot, self->file);
+    load->load.file = self->file;
+    load->map_fd = -1;
+    return reference_lazy.start(load, error);
+}
+
+/* Whatever the guest finds in its RAM then: what is wrong is that it was accepted. */
+static int body_is_told_as_accepted(void *opaque)
+{
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    Credulous self = { *subject_reference(), *subject_reference()->lazy, snapshot, file };
+    g_autoptr(PropertyContext) context = NULL;
+    uint64_t random = 1;
+    unsigned noticed = 0;
+
+    (void)opaque;
+    self.lazy.start = accepts_everything;
+    self.subject.lazy = &self.lazy;
+    context = property_context_new(&self.subject);
+    for (unsigned i = 0; i < INPUTS; i++) {
+        g_autoptr(GError) error = NULL;
+        Bytes input;
+
+        make_random(&input, &random, i);
+        if (property_lazy(context, input.data, input.size, &error)) {
+            continue;
+        }
+        noticed++;
+        if (!g_error_matches(error, PROPERTY_ERROR, PROPERTY_AGREES) ||
+            !strstr(error->message, "must be refused")) {
+            g_error("input %u: a loader that accepts everything was noticed as: %s", i,
+                    error->message);
+        }
+    }
+    if (noticed < 50) {
+        g_error("a loader that accepts everything was noticed %u times", noticed);
+    }
+    return 0;
+}
+
+static void test_an_accepted_wrong_file_is_told_as_that(void **state)
+{
+    (void)state;
+    require_lazy();
+    run_bounded(body_is_told_as_accepted, NULL);
+}
+
 static void *no_session(GError **error)
 {
     g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS, "there is no userfaultfd");
@@ -588,6 +667,7 @@ int main(void)
         cmocka_unit_test(test_fault_thread_dies),
         cmocka_unit_test(test_cut_off_before_the_copy),
         cmocka_unit_test(test_each_fault_is_noticed),
+        cmocka_unit_test(test_an_accepted_wrong_file_is_told_as_that),
         cmocka_unit_test(test_without_userfaultfd),
         cmocka_unit_test(test_ram_that_is_dropped_reads_as_zero),
         cmocka_unit_test(test_watchdog_bites),

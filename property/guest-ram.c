@@ -221,6 +221,24 @@ static void arena_survey(Arena *arena)
 }
 
 /*
+ * Gives all pages back: from the first to the last, because the kernel looks at page tables of
+ * all that it is told.
+ */
+static bool arena_empty(Arena *arena, GError **error)
+{
+    const Range *first = &g_array_index(arena->pages, Range, 0);
+    const Range *last = first + arena->pages->len - 1;
+
+    arena->surplus = 0;
+    if (fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)first->start,
+                  (off_t)(last->end - first->start)) < 0) {
+        return set_errno(error, "cannot empty the memory file");
+    }
+    forget_pages(arena);
+    return true;
+}
+
+/*
  * Makes the memory file zero again, as of the last survey: pages are kept and overwritten, or
  * all are given back.
  */
@@ -228,11 +246,7 @@ static bool arena_clear_large(Arena *arena, GError **error)
 {
     arena->surplus += arena->n_pages > KEPT_PAGES ? arena->n_pages - KEPT_PAGES : 0;
     if (arena->surplus > MAX_SURPLUS) {
-        arena->surplus = 0;
-        forget_pages(arena);
-        if (ftruncate(arena->fd, 0) < 0 || ftruncate(arena->fd, GUEST_RAM_LARGE) < 0) {
-            return set_errno(error, "cannot empty the memory file");
-        }
+        return arena_empty(arena, error);
     }
     for (unsigned i = 0; i < arena->pages->len; i++) {
         const Range *range = &g_array_index(arena->pages, Range, i);

@@ -313,12 +313,12 @@ bool findings_spare(const Findings *findings, const FindingLoad *load)
 }
 
 /* Then there is nothing that may trigger a finding. */
-static bool breaks_nothing(const FindingLoad *load, const Judgement *judgement)
+static bool breaks_nothing(const Search *search)
 {
-    const Guest *guest = &judgement->guest;
+    static const FindingTriggers none;
 
-    return judgement->n_violations == 0 && !judgement->ram_unspecified && !load->reads_fail &&
-           !guest->x_ignore_shared && !guest->clear_pages;
+    return memcmp(&search->triggers, &none, sizeof(none)) == 0 &&
+           !search->judgement->ram_unspecified;
 }
 
 static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *judgement,
@@ -327,10 +327,10 @@ static bool repair_next(const Findings *findings, FindingLoad *load, Judgement *
     Search search;
 
     judge(load, judgement);
-    if (breaks_nothing(load, judgement)) {
+    search_init(&search, load, judgement);
+    if (breaks_nothing(&search)) {
         return false;
     }
-    search_init(&search, load, judgement);
     find_left_alone(findings, &search);
     return repair_once(findings, load, &search, log) ||
            (search.left_alone.n == 0 && cut_unspecified(load, judgement, log));

@@ -455,11 +455,14 @@ static SubjectStatus accepts_everything(SubjectLazyLoad *load, GError **error)
     Choices choices = choices_init(simplest, sizeof(simplest));
     Guest guest;
 
+    if (status != SUBJECT_REFUSED) {
+        return status;
+    }
     /* What a second load takes is not to be noticed. */
     alloc_meter_stop();
     judgement = g_new0(Judgement, 1);
     judge_file(load->load.file, load->load.guest, judgement);
-    if (status != SUBJECT_REFUSED || judgement->verdict != VERDICT_REJECT) {
+    if (judgement->verdict != VERDICT_REJECT) {
         return status;
     }
     g_clear_error(error);

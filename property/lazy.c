@@ -363,22 +363,18 @@ static bool is_given_up(const PropertyContext *context, unsigned block, uint64_t
     return false;
 }
 
-static bool must_be_refused(const LazyRun *run)
-{
-    return run->context->judgement.verdict == VERDICT_REJECT;
-}
-
+/* What RAM holds by a file that must be refused nobody knows, however late it was refused. */
 static bool check_all_ram(LazyRun *run, bool failed, GError **error)
 {
     PropertyContext *context = run->context;
+    bool refused = failed && context->judgement.verdict == VERDICT_REJECT;
     bool holds;
 
     context->ram_property = lazy_run_may_fail(run) ? PROPERTY_NO_SILENT_ZERO : PROPERTY_LAZY_EAGER;
     guest_ram_survey(context->ram, run->load.load.guest->n_blocks);
     context->is_given_up = failed ? is_given_up : NULL;
-    holds = failed && must_be_refused(run)
-                ? check_ram_after_refusal(context, &context->judgement, error)
-                : check_ram(context, &context->judgement, run->load.load.blocks, error);
+    holds = refused ? check_ram_after_refusal(context, &context->judgement, error)
+                    : check_ram(context, &context->judgement, run->load.load.blocks, error);
     context->is_given_up = NULL;
     context->ram_property = PROPERTY_EAGER_MODEL;
     return holds;
@@ -398,19 +394,6 @@ static bool check_failure(LazyRun *run, const GError *refusal)
                            refusal->message);
 }
 
-/*
- * What RAM holds by a file that must be refused nobody knows. If it was refused late, the
- * guest has nothing to say; if it was accepted, that is what is wrong.
- */
-static void forgive_content(LazyRun *run)
-{
-    if (must_be_refused(run) &&
-        (g_error_matches(run->broken, PROPERTY_ERROR, PROPERTY_LAZY_EAGER) ||
-         g_error_matches(run->broken, PROPERTY_ERROR, PROPERTY_NO_SILENT_ZERO))) {
-        g_clear_error(&run->broken);
-    }
-}
-
 /* What was refused late left no RAM to compare with a verdict. */
 static bool check_ended(LazyRun *run, const LoadCase *c, const AllocMeter *meter,
                         SubjectStatus status, const GError *refusal, GError **error)
@@ -420,7 +403,6 @@ static bool check_ended(LazyRun *run, const LoadCase *c, const AllocMeter *meter
     if (failed) {
         run->context->stats.failed++;
     }
-    forgive_content(run);
     return run->broken == NULL &&
            (failed ? check_failure(run, refusal) && give_up_pages(run)
                    : check_outcome(run->context, c, &run->load.load, meter, status, refusal,

@@ -84,7 +84,8 @@ bool snapshot_map_fault(const RAMBlock *blocks, unsigned n_blocks, uint64_t targ
         const RAMBlock *rb = &blocks[i];
         uint64_t start = (uintptr_t)rb->host;
 
-        if (address >= start && address - start < length_of_whole_pages(rb)) {
+        if (address >= start && address - start < rb->used_length &&
+            address - start < length_of_whole_pages(rb)) {
             page->block = i;
             map_page(rb, target_page_size, (address - start) / rb->page_size, page);
             return true;

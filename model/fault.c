@@ -54,7 +54,8 @@ bool judgement_fault(const Judgement *judgement, const uint64_t hosts[], uint64_
         const JudgedBlock *judged = &judgement->blocks[i];
         uint64_t first, end, in_file;
 
-        if (address < hosts[i] || address - hosts[i] >= covered_length(judged, host_page)) {
+        if (address < hosts[i] || address - hosts[i] >= judged->used_length ||
+            address - hosts[i] >= covered_length(judged, host_page)) {
             continue;
         }
         first = (address - hosts[i]) / host_page * host_page;

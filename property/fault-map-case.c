@@ -82,12 +82,13 @@ static void decode_bitmap(const InputFaultBlock *in, const uint8_t **data, size_
     if (rest && given < length) {
         sparse_file_fill(file, judged->bitmap_offset + given, length - given, rest);
     }
+    /* The others are the same in either byte order. */
+    for (size_t i = 0; i < (given + 7) / 8; i++) {
+        words[i] = GUINT64_FROM_LE(words[i]);
+    }
     /* B5: what the header stage leaves of bits beyond the last page. */
     if (judged->pages % 64) {
-        words[judged->pages / 64] &= GUINT64_TO_LE((UINT64_C(1) << (judged->pages % 64)) - 1);
-    }
-    for (size_t i = 0; i < length / 8; i++) {
-        words[i] = GUINT64_FROM_LE(words[i]);
+        words[judged->pages / 64] &= (UINT64_C(1) << (judged->pages % 64)) - 1;
     }
     *data += given;
     *size -= given;

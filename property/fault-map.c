@@ -14,13 +14,12 @@
 #include <string.h>
 
 /* Asked about at once: each probe with its page's edges and a neighbour. */
-#define MAX_FAULTS (4 * INPUT_MAX_PROBES)
+#define MAX_FAULTS MAX(4 * INPUT_MAX_PROBES, INPUT_MAX_SWEEP)
 
 typedef struct FaultMap {
     FaultMapCase c;
     unsigned n;
     SubjectMapping faults[MAX_FAULTS];
-    bool saw_message; /* of this execution's first refusal */
 } FaultMap;
 
 static void fault_map_free(void *opaque)
@@ -46,37 +45,40 @@ static void ask(FaultMap *map, uint64_t address)
     map->faults[map->n++] = (SubjectMapping){ .address = address };
 }
 
-static void forget_questions(FaultMap *map)
+/* Why is @address refused? Asks once more. Newly allocated; NULL: without a message. */
+static char *words_of_refusal(PropertyContext *context, const FaultMap *map, uint64_t address)
 {
-    for (unsigned i = 0; i < map->n; i++) {
-        g_clear_error(&map->faults[i].error);
-    }
-    map->n = 0;
+    SubjectMapping again = { .address = address, .explain = true };
+    g_autoptr(GError) refusal = NULL;
+
+    context->subject->map_faults(&context->judgement.guest, map->c.blocks, &again, 1);
+    refusal = again.error;
+    return refusal && again.status == SUBJECT_REFUSED ? g_strdup(refusal->message) : NULL;
 }
 
-/*
- * An address that is in no page that is loaded lazily. (Words are looked at
- * once an execution: that costs more than all else here.)
- */
-static bool check_refusal(PropertyContext *context, FaultMap *map, const SubjectMapping *fault,
-                          GError **error)
+/* To look at the words of each refusal would take longer than all else. */
+static bool check_words(PropertyContext *context, const FaultMap *map, uint64_t address,
+                        GError **error)
 {
+    g_autofree char *words = words_of_refusal(context, map, address);
     char digits[17];
 
-    context->stats.refused++;
-    if (map->saw_message && fault->error) {
-        return true;
-    }
-    map->saw_message = true;
-    g_snprintf(digits, sizeof(digits), "%" PRIx64, fault->address);
-    if (!fault->error || !strstr(fault->error->message, digits)) {
-        return property_broken(context, PROPERTY_MAPS, error,
-                               "address 0x%" PRIx64 " is refused, but the message does not name "
-                               "it: %s",
-                               fault->address,
-                               fault->error ? fault->error->message : "(no message)");
-    }
-    return true;
+    g_snprintf(digits, sizeof(digits), "%" PRIx64, address);
+    return (words && strstr(words, digits)) ||
+           property_broken(context, PROPERTY_MAPS, error,
+                           "address 0x%" PRIx64 " is refused, but the message does not name it: %s",
+                           address, words ? words : "(no message)");
+}
+
+static bool wrong_refusal(PropertyContext *context, const FaultMap *map, uint64_t address,
+                          const FaultAnswer *expected, GError **error)
+{
+    g_autofree char *words = words_of_refusal(context, map, address);
+
+    return property_broken_block(context, PROPERTY_MAPS, expected->block, error,
+                                 "address 0x%" PRIx64 ", in the host page at offset 0x%" PRIx64
+                                 ", is refused: %s",
+                                 address, expected->offset, words ? words : "(no message)");
 }
 
 static bool wrong_answer(PropertyContext *context, const SubjectMapping *fault,
@@ -93,8 +95,16 @@ static bool wrong_answer(PropertyContext *context, const SubjectMapping *fault,
                                  expected->n_pages - 1, fault_source_name(expected->source));
 }
 
-static bool check_answer(PropertyContext *context, const SubjectMapping *fault,
-                         const FaultAnswer *expected, GError **error)
+static bool is_same_place(const FaultAnswer *a, const FaultAnswer *b)
+{
+    return a->block == b->block && a->offset == b->offset && a->length == b->length &&
+           a->first_page == b->first_page && a->n_pages == b->n_pages && a->source == b->source &&
+           (b->source == FAULT_ZERO || a->file_offset == b->file_offset);
+}
+
+/* Always false. */
+static bool tell_difference(PropertyContext *context, const SubjectMapping *fault,
+                            const FaultAnswer *expected, GError **error)
 {
     const FaultAnswer *found = &fault->answer;
     const struct {
@@ -108,19 +118,24 @@ static bool check_answer(PropertyContext *context, const SubjectMapping *fault,
         { "its first bit", found->first_page, expected->first_page },
         { "its number of bits", found->n_pages, expected->n_pages },
         { "its source (0 zero, 1 file, 2 mixed)", found->source, expected->source },
-        { "its file offset", expected->source == FAULT_ZERO ? 0 : found->file_offset,
-          expected->source == FAULT_ZERO ? 0 : expected->file_offset },
+        { "its file offset", found->file_offset, expected->file_offset },
     };
+    unsigned i = 0;
 
+    while (fields[i].found == fields[i].expected) {
+        i++;
+    }
+    return wrong_answer(context, fault, expected, fields[i].what, fields[i].found,
+                        fields[i].expected, error);
+}
+
+static bool check_answer(PropertyContext *context, const SubjectMapping *fault,
+                         const FaultAnswer *expected, GError **error)
+{
     context->stats.accepted++;
     context->stats.pages += expected->n_pages;
-    for (unsigned i = 0; i < G_N_ELEMENTS(fields); i++) {
-        if (fields[i].found != fields[i].expected) {
-            return wrong_answer(context, fault, expected, fields[i].what, fields[i].found,
-                                fields[i].expected, error);
-        }
-    }
-    return true;
+    return is_same_place(&fault->answer, expected) ||
+           tell_difference(context, fault, expected, error);
 }
 
 /* What holds of any answer, whatever the model says. */
@@ -163,13 +178,12 @@ static bool check_fault(PropertyContext *context, FaultMap *map, const SubjectMa
     FaultAnswer expected;
     bool inside = judgement_fault(&context->judgement, c->hosts, fault->address, &expected);
 
+    if (fault->status != SUBJECT_ACCEPTED && inside) {
+        return wrong_refusal(context, map, fault->address, &expected, error);
+    }
     if (fault->status != SUBJECT_ACCEPTED) {
-        return inside ? property_broken_block(context, PROPERTY_MAPS, expected.block, error,
-                                              "address 0x%" PRIx64 ", in the host page at offset "
-                                              "0x%" PRIx64 ", is refused: %s",
-                                              fault->address, expected.offset,
-                                              fault->error ? fault->error->message : "(no message)")
-                      : check_refusal(context, map, fault, error);
+        context->stats.refused++;
+        return fault != map->faults || check_words(context, map, fault->address, error);
     }
     if (!check_page(context, c, fault, error)) {
         return false;
@@ -236,14 +250,14 @@ static bool check_questions(PropertyContext *context, FaultMap *map, GError **er
     if (context->subject->map_faults(&context->judgement.guest, map->c.blocks, map->faults,
                                      map->n) == SUBJECT_UNSUPPORTED) {
         context->stats.unsupported++;
-        forget_questions(map);
+        map->n = 0;
         return true;
     }
     for (unsigned i = 0; i < map->n && holds; i++) {
         holds = check_fault(context, map, &map->faults[i], error);
     }
     holds = holds && check_pairs(context, map, error);
-    forget_questions(map);
+    map->n = 0;
     return holds;
 }
 
@@ -318,7 +332,6 @@ bool property_fault_map(PropertyContext *context, const uint8_t *data, size_t si
         return true;
     }
     map = fault_map_of(context);
-    map->saw_message = false;
     fault_map_case_decode(&map->c, data, size, context->file, &context->judgement);
     return check_probes(context, map, error) && (!map->c.sweep || sweep(context, map, error));
 }

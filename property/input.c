@@ -44,9 +44,11 @@ void input_take(const uint8_t **data, size_t *size, void *out, size_t length)
 {
     size_t n = MIN(*size, length);
 
-    memset(out, 0, length);
     if (n) {
         memcpy(out, *data, n);
+    }
+    if (n < length) {
+        memset((uint8_t *)out + n, 0, length - n);
     }
     *data += n;
     *size -= n;

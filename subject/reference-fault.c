@@ -41,11 +41,12 @@ SubjectStatus reference_map_faults(const Guest *guest, const SubjectBlock *block
         ram_blocks[i].file_bmap = (unsigned long *)blocks[i].file_bmap;
     }
     for (unsigned i = 0; i < n; i++) {
+        GError **error = faults[i].explain ? &faults[i].error : NULL;
         SnapshotPage page;
 
         faults[i].status = SUBJECT_REFUSED;
         if (snapshot_map_fault(ram_blocks, guest->n_blocks, guest->target_page_size,
-                               faults[i].address, &page, &faults[i].error)) {
+                               faults[i].address, &page, error)) {
             faults[i].status = SUBJECT_ACCEPTED;
             give_answer(guest, &page, &faults[i].answer);
         }

@@ -122,10 +122,11 @@ typedef struct SubjectLoad {
 /* Where would a fault at an address be served from? (The property "maps".) */
 typedef struct SubjectMapping {
     uint64_t address; /* host address */
+    bool explain;     /* where it is refused, words are wanted: they take longer than all else */
     /* Filled by the subject. */
     SubjectStatus status; /* SUBJECT_REFUSED: no page of guest RAM that is loaded lazily */
     FaultAnswer answer;   /* if accepted; with FAULT_ZERO the file offset does not matter */
-    GError *error;        /* if refused; freed by the property */
+    GError *error;        /* if refused and to be explained; freed by the property */
 } SubjectMapping;
 
 /* A set-up for lazy loading and its end, subject/setup.h. */

@@ -27,7 +27,7 @@ static void refuse(SubjectMapping *fault, const char *words)
 {
     g_clear_error(&fault->error);
     fault->status = SUBJECT_REFUSED;
-    if (words) {
+    if (words && fault->explain) {
         fault->error = g_error_new_literal(G_FILE_ERROR, G_FILE_ERROR_INVAL, words);
     }
 }

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Inputs tried for each kind. */
-#define INPUTS 3000
+#define INPUTS 5000
 
 typedef struct Bytes {
     size_t size;

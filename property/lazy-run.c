@@ -460,6 +460,25 @@ static bool is_specified(const LazyRun *run, unsigned block)
            !judgement->blocks[block].ignored && !judgement->blocks[block].unspecified;
 }
 
+/* Target pages are no larger than 64 KiB, and as many as divide 64 are a host page. */
+static void find_data(const LazyRun *run, const LazyBlock *block)
+{
+    uint64_t size = lazy_judgement(run)->guest.target_page_size;
+    uint64_t some = (UINT64_C(1) << MAX(1, LAZY_PAGE / size)) - 1;
+    uint64_t word = UINT64_MAX;
+    uint64_t bits = 0;
+
+    for (uint64_t page = 0; page < block->n_pages; page++) {
+        uint64_t first = page * LAZY_PAGE / size;
+
+        if (first / 64 != word) {
+            word = first / 64;
+            bits = judgement_pages_in_word(lazy_judgement(run), block->block, word);
+        }
+        block->pages[page].has_data = bits >> first % 64 & some;
+    }
+}
+
 /* Pages whose content nobody can know are left to the loader. */
 static void find_pages(LazyRun *run)
 {
@@ -477,6 +496,7 @@ static void find_pages(LazyRun *run)
         }
         *block = (LazyBlock){ i, load->blocks[i].host, length / LAZY_PAGE, pages };
         memset(pages, 0, block->n_pages * sizeof(*pages));
+        find_data(run, block);
         pages += block->n_pages;
         run->n_blocks++;
     }

@@ -38,6 +38,7 @@ typedef struct LazyPage {
     bool kept;        /* the guest got at it since it was discarded last */
     bool raced;       /* read while it was changed: who placed it last is unknown */
     bool given_up;    /* nobody could touch it after a load that failed */
+    bool has_data;    /* some of it is in the file */
     uint8_t pending;  /* writes and discards that are not over */
 } LazyPage;
 

@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 /* Descriptors that are looked at: a process that fuzzes has few. */
-#define DESCRIPTORS 64
+#define DESCRIPTORS 32
 
 /* What a load must leave as it was; cheap enough for every execution. */
 typedef struct Leftovers {
-    uint64_t descriptors; /* bit i: i is open */
+    uint32_t descriptors; /* bit i: i is open */
     unsigned threads;
 } Leftovers;
 
@@ -30,11 +30,11 @@ typedef struct Leftovers {
  * One system call tells which are open. No sanitizer has a look at each pollfd
  * before and after it: that takes longer than the call.
  */
-static uint64_t open_descriptors(void)
+static uint32_t open_descriptors(void)
 {
     const struct timespec at_once = { 0 };
     struct pollfd fds[DESCRIPTORS];
-    uint64_t open = 0;
+    uint32_t open = 0;
 
     for (int i = 0; i < DESCRIPTORS; i++) {
         fds[i] = (struct pollfd){ .fd = i };
@@ -43,7 +43,7 @@ static uint64_t open_descriptors(void)
         return 0;
     }
     for (unsigned i = 0; i < DESCRIPTORS; i++) {
-        open |= (uint64_t) !(fds[i].revents & POLLNVAL) << i;
+        open |= (uint32_t) !(fds[i].revents & POLLNVAL) << i;
     }
     return open;
 }
@@ -58,13 +58,13 @@ static bool check_leftovers(const LazyRun *run, Leftovers before, GError **error
 {
     const PropertyContext *context = run->context;
     Leftovers now = count_leftovers(run);
-    uint64_t differ = now.descriptors ^ before.descriptors;
+    uint32_t differ = now.descriptors ^ before.descriptors;
 
     if (now.threads > before.threads) {
         now.threads = count_settled_threads(before.threads);
     }
     if (differ) {
-        int fd = __builtin_ctzll(differ);
+        int fd = __builtin_ctz(differ);
 
         return property_broken(context, PROPERTY_CLEAN_REJECT, error,
                                "descriptor %d is %s after the load; before it was not", fd,
@@ -76,20 +76,6 @@ static bool check_leftovers(const LazyRun *run, Leftovers before, GError **error
 }
 
 /* Who installed which page. */
-
-static bool page_has_data(const LazyRun *run, const LazyBlock *block, uint64_t page)
-{
-    const Judgement *judgement = &run->context->judgement;
-    uint64_t size = judgement->guest.target_page_size;
-    uint64_t unused;
-
-    for (uint64_t at = page * LAZY_PAGE; at < (page + 1) * LAZY_PAGE; at += MIN(size, LAZY_PAGE)) {
-        if (judgement_page(judgement, block->block, at / size, &unused) == PAGE_FROM_FILE) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool was_used(const LazyRun *run, SubjectFailure failure)
 {
@@ -167,7 +153,7 @@ static bool check_installer(LazyRun *run, const LazyBlock *block, uint64_t page,
                                "success",
                                page);
     }
-    if (all_loaded && by == SUBJECT_PAGE_NOT_INSTALLED && page_has_data(run, block, page)) {
+    if (all_loaded && by == SUBJECT_PAGE_NOT_INSTALLED && state->has_data) {
         return lazy_run_broken(run, PROPERTY_NO_SILENT_ZERO, block,
                                "host page %" PRIu64 " is in the file, and the load ended with "
                                "success, but nobody loaded it",
@@ -295,7 +281,7 @@ static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
 
     if (run->load.map_fd >= 0 && run->load.cut_at >= start && page < block->n_pages &&
         !block->pages[page].expected && !block->pages[page].given_up &&
-        page_has_data(run, block, page) && lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
+        block->pages[page].has_data && lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
         lazy_run_restore_page(run, block, page);
     }
 }

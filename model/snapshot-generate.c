@@ -151,14 +151,15 @@ static uint64_t plan_alignment(const FilePlan *plan, uint64_t page_size)
 }
 
 /* Few bytes mostly: copying and comparing pages is what an execution costs. */
+/* Mostly few, by 0xff as well, which mutators like. */
 static uint64_t plan_pages(const BlockPlan *plan, uint64_t page_size, uint64_t max_pages)
 {
     uint64_t pages;
 
-    if (plan->pages < 240) {
+    if (plan->pages < 240 || plan->pages == 0xff) {
         pages = 1 + plan->pages % MAX_SMALL_PAGES;
         pages = MIN(pages, MAX(1, MAX_SMALL_BYTES / page_size));
-    } else if (plan->pages < 255) {
+    } else if (plan->pages > 240) {
         pages = edge_pages[plan->pages % G_N_ELEMENTS(edge_pages)];
     } else {
         pages = (BIG_PAGES << (plan->big_pages & 0xff) % 12) - (plan->big_pages >> 8) % 70;

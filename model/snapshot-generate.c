@@ -150,8 +150,10 @@ static uint64_t plan_alignment(const FilePlan *plan, uint64_t page_size)
     return alignments[plan->alignment % G_N_ELEMENTS(alignments)];
 }
 
-/* Few bytes mostly: copying and comparing pages is what an execution costs. */
-/* Mostly few, by 0xff as well, which mutators like. */
+/*
+ * Few bytes mostly, and by 0xff, too, which mutators like: copying and comparing pages is what an
+ * execution costs.
+ */
 static uint64_t plan_pages(const BlockPlan *plan, uint64_t page_size, uint64_t max_pages)
 {
     uint64_t pages;

@@ -56,7 +56,7 @@ static char *words_of_refusal(PropertyContext *context, const FaultMap *map, uin
     return refusal && again.status == SUBJECT_REFUSED ? g_strdup(refusal->message) : NULL;
 }
 
-/* To look at the words of each refusal would take longer than all else. */
+/* Of one refusal: to look at the words of each would take longer than all else. */
 static bool check_words(PropertyContext *context, const FaultMap *map, uint64_t address,
                         GError **error)
 {
@@ -183,6 +183,7 @@ static bool check_fault(PropertyContext *context, FaultMap *map, const SubjectMa
     }
     if (fault->status != SUBJECT_ACCEPTED) {
         context->stats.refused++;
+        /* Of the questions that are put at once, the first. */
         return fault != map->faults || check_words(context, map, fault->address, error);
     }
     if (!check_page(context, c, fault, error)) {

@@ -460,7 +460,7 @@ static bool is_specified(const LazyRun *run, unsigned block)
            !judgement->blocks[block].ignored && !judgement->blocks[block].unspecified;
 }
 
-/* Target pages are no larger than 64 KiB, and as many as divide 64 are a host page. */
+/* A host page is 1, 2 or 4 target pages, whose bits are in one word, or a part of one. */
 static void find_data(const LazyRun *run, const LazyBlock *block)
 {
     uint64_t size = lazy_judgement(run)->guest.target_page_size;

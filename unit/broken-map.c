@@ -89,6 +89,14 @@ static void confuses_page_sizes(const Guest *guest, const SubjectBlock *blocks,
     }
 }
 
+static void counts_a_bit_too_many(const Guest *guest, const SubjectBlock *blocks,
+                                  SubjectMapping *fault)
+{
+    (void)guest;
+    (void)blocks;
+    fault->answer.n_pages++;
+}
+
 static void looks_at_one_bit(const Guest *guest, const SubjectBlock *blocks, SubjectMapping *fault)
 {
     uint64_t bit = fault->answer.first_page;
@@ -194,6 +202,7 @@ static void names_no_address(const Guest *guest, const SubjectBlock *blocks, Sub
     X(keeps_the_byte, "its file offset is")                                                        \
     X(forgets_pages_offset, "its file offset is")                                                  \
     X(confuses_page_sizes, "its first bit is")                                                     \
+    X(counts_a_bit_too_many, "its number of bits is")                                              \
     X(looks_at_one_bit, "its source")                                                              \
     X(has_offsets_of_32_bits, "its file offset is")                                                \
     X(maps_all_to_one_place, "its file offset is")                                                 \

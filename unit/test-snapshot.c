@@ -415,6 +415,31 @@ static void test_zero_entropy(void **state)
     assert_true(sparse_file_data_bytes(file) < 0x81 + 8 + sizeof(QEMU_END));
 }
 
+/* Mutators like 0xff: it must not make the guests that take longest. */
+static void test_high_entropy(void **state)
+{
+    g_autoptr(Snapshot) s = snapshot_new();
+    uint8_t entropy[ENTROPY_LENGTH];
+    Choices choices = choices_init(entropy, sizeof(entropy));
+    Guest guest;
+
+    (void)state;
+    memset(entropy, 0xff, sizeof(entropy));
+    snapshot_generate(&choices, SMALL_BLOCKS, s, &guest);
+    assert_int_equal(guest.n_blocks, 4);
+    for (unsigned i = 0; i < guest.n_blocks; i++) {
+        assert_in_range(guest.blocks[i].used_length, 1, 64 << 10);
+    }
+    /* They can be had, all the same. */
+    entropy[0] = 251;
+    entropy[12] = 240;
+    choices = choices_init(entropy, sizeof(entropy));
+    snapshot_generate(&choices, UINT64_C(1) << 30, s, &guest);
+    assert_int_equal(guest.n_blocks, SNAPSHOT_MAX_GENERATED_BLOCKS);
+    assert_true(guest.blocks[0].used_length > 16 << 20);
+    assert_in_range(guest.blocks[1].used_length, 1, 64 << 10);
+}
+
 /* What was seen in generated cases, so that none of it is lost unnoticed. */
 typedef struct Seen {
     unsigned blocks[SNAPSHOT_MAX_GENERATED_BLOCKS + 1];
@@ -826,6 +851,7 @@ int main(void)
         cmocka_unit_test(test_copy),
         cmocka_unit_test(test_alloc),
         cmocka_unit_test(test_zero_entropy),
+        cmocka_unit_test(test_high_entropy),
         cmocka_unit_test(test_generated_is_accepted),
         cmocka_unit_test(test_fit),
         cmocka_unit_test(test_locality),

@@ -374,7 +374,7 @@ static bool check_failure(LazyRun *run, const GError *refusal)
         return lazy_run_broken(run, PROPERTY_NO_SILENT_ZERO, NULL,
                                "the load failed without a message");
     }
-    return lazy_run_may_fail(run) ||
+    return run->context->judgement.verdict != VERDICT_ACCEPT || lazy_run_may_fail(run) ||
            lazy_run_broken(run, PROPERTY_LAZY_EAGER, NULL,
                            "the load failed, though nothing happened that it may fail of: %s",
                            refusal->message);

@@ -474,19 +474,26 @@ static SubjectStatus accepts_everything(SubjectLazyLoad *load, GError **error)
     return reference_lazy.start(load, error);
 }
 
+/* Lends it @snapshot and @file. It must outlive the context that it is the subject of. */
+static void credulous_init(Credulous *self, Snapshot *snapshot, SparseFile *file)
+{
+    *self = (Credulous){ *subject_reference(), *subject_reference()->lazy, snapshot, file };
+    self->lazy.start = accepts_everything;
+    self->subject.lazy = &self->lazy;
+}
+
 /* Whatever the guest finds in its RAM then: what is wrong is that it was accepted. */
 static int body_is_told_as_accepted(void *opaque)
 {
     g_autoptr(Snapshot) snapshot = snapshot_new();
     g_autoptr(SparseFile) file = sparse_file_new();
-    Credulous self = { *subject_reference(), *subject_reference()->lazy, snapshot, file };
+    Credulous self;
     g_autoptr(PropertyContext) context = NULL;
     uint64_t random = 1;
     unsigned noticed = 0;
 
     (void)opaque;
-    self.lazy.start = accepts_everything;
-    self.subject.lazy = &self.lazy;
+    credulous_init(&self, snapshot, file);
     context = property_context_new(&self.subject);
     for (unsigned i = 0; i < INPUTS; i++) {
         g_autoptr(GError) error = NULL;
@@ -514,6 +521,54 @@ static void test_an_accepted_wrong_file_is_told_as_that(void **state)
     (void)state;
     require_lazy();
     run_bounded(body_is_told_as_accepted, NULL);
+}
+
+/* What it ought to have refused at the start it refuses in the end. */
+static SubjectStatus refuses_late(SubjectLazyLoad *load, GError **error)
+{
+    const Credulous *self = (const Credulous *)load->load.subject;
+    SubjectStatus status = reference_lazy.end(load, error);
+
+    if (status == SUBJECT_ACCEPTED && load->load.file == self->file) {
+        g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "the file breaks a rule");
+        return SUBJECT_REFUSED;
+    }
+    return status;
+}
+
+/* Nothing else went wrong: that is why the load failed, and nobody can know what RAM holds. */
+static int body_may_refuse_late(void *opaque)
+{
+    g_autoptr(Snapshot) snapshot = snapshot_new();
+    g_autoptr(SparseFile) file = sparse_file_new();
+    Credulous self;
+    g_autoptr(PropertyContext) context = NULL;
+    uint64_t random = 1;
+
+    (void)opaque;
+    credulous_init(&self, snapshot, file);
+    self.lazy.end = refuses_late;
+    context = property_context_new(&self.subject);
+    for (unsigned i = 0; i < INPUTS; i++) {
+        g_autoptr(GError) error = NULL;
+        Bytes input;
+
+        make_random(&input, &random, i);
+        if (!property_lazy(context, input.data, input.size, &error)) {
+            g_error("input %u: a loader that refuses late was noticed: %s", i, error->message);
+        }
+    }
+    if (property_context_stats(context)->failed < 50) {
+        g_error("%u loads failed", (unsigned)property_context_stats(context)->failed);
+    }
+    return 0;
+}
+
+static void test_a_wrong_file_may_be_refused_late(void **state)
+{
+    (void)state;
+    require_lazy();
+    run_bounded(body_may_refuse_late, NULL);
 }
 
 static void *no_session(GError **error)
@@ -671,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_cut_off_before_the_copy),
         cmocka_unit_test(test_each_fault_is_noticed),
         cmocka_unit_test(test_an_accepted_wrong_file_is_told_as_that),
+        cmocka_unit_test(test_a_wrong_file_may_be_refused_late),
         cmocka_unit_test(test_without_userfaultfd),
         cmocka_unit_test(test_ram_that_is_dropped_reads_as_zero),
         cmocka_unit_test(test_watchdog_bites),

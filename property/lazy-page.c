@@ -47,10 +47,16 @@ static size_t differs_from_zero(const uint8_t *bytes, size_t length)
 
 bool lazy_may_be_cut_off(const LazyRun *run, uint64_t file_offset)
 {
-    uint64_t cut_at = __atomic_load_n(&run->load.cut_at, __ATOMIC_RELAXED);
+    unsigned n = __atomic_load_n(&run->n_ends, __ATOMIC_ACQUIRE);
 
-    return run->load.map_fd >= 0 && file_offset >= cut_at &&
-           file_offset / LAZY_PAGE == cut_at / LAZY_PAGE;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t end = __atomic_load_n(&run->ends[i], __ATOMIC_ACQUIRE);
+
+        if (file_offset >= end && file_offset / LAZY_PAGE == end / LAZY_PAGE) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static size_t compare_file(const LazyRun *run, uint64_t file_offset, const uint8_t *bytes, size_t n)

@@ -80,7 +80,8 @@ void lazy_do_step(LazyRun *run, const Step *step);
 /*
  * A file that is cut off between the loader's look at its size and the copy
  * from its mapping: the kernel fills the last page up with zeroes. No loader
- * that maps can help that; it has to fail in the end.
+ * that maps can help that; it has to fail in the end. (It may have been cut off
+ * again since.)
  */
 bool lazy_may_be_cut_off(const LazyRun *run, uint64_t file_offset);
 

@@ -238,6 +238,17 @@ static void arm_failure(LazyRun *run, const SubjectFault *fault)
     run->n_faults++;
 }
 
+/* No step is done twice. Noted before, as others may copy from it right after. */
+static void cut_real_file(LazyRun *run, const LazyBlock *block, uint64_t at)
+{
+    unsigned number = __atomic_fetch_add(&run->n_ends, 1, __ATOMIC_ACQ_REL);
+
+    __atomic_store_n(&run->ends[number], at, __ATOMIC_RELEASE);
+    if (ftruncate(run->load.map_fd, (off_t)at) < 0) {
+        lazy_run_broken(run, PROPERTY_MODEL, block, "the file cannot be cut");
+    }
+}
+
 static void cut_file(LazyRun *run, const Step *step)
 {
     const LazyBlock *block;
@@ -251,8 +262,8 @@ static void cut_file(LazyRun *run, const Step *step)
          step->page % block->n_pages * LAZY_PAGE + step->offset;
     if (at < __atomic_load_n(&run->load.cut_at, __ATOMIC_RELAXED)) {
         __atomic_store_n(&run->load.cut_at, at, __ATOMIC_RELAXED);
-        if (run->load.map_fd >= 0 && ftruncate(run->load.map_fd, (off_t)at) < 0) {
-            lazy_run_broken(run, PROPERTY_MODEL, block, "the file cannot be cut");
+        if (run->load.map_fd >= 0) {
+            cut_real_file(run, block, at);
         }
     }
 }
@@ -429,6 +440,7 @@ void lazy_run_reset(LazyRun *run, const Input *input, const LoadCase *c)
     run->n_blocks = 0;
     run->n_expected = 0;
     run->n_faults = 0;
+    run->n_ends = 0;
     run->cancelled = false;
     run->ending = false;
     run->eager_free = false;

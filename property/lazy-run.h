@@ -122,7 +122,9 @@ struct LazyRun {
     unsigned n_blocks;
     unsigned n_expected;
     Trigger triggers[LAZY_MAX_TRIGGERS];
-    unsigned n_faults; /* of load.faults that are used */
+    unsigned n_faults;              /* of load.faults that are used */
+    uint64_t ends[INPUT_MAX_STEPS]; /* where the real file was cut off, bytes; atomic */
+    unsigned n_ends;                /* atomic */
     bool cancelled;
     bool ending; /* end() was called */
     unsigned eager_steps;

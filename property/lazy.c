@@ -274,14 +274,14 @@ static bool may_be_shut_off(const LazyRun *run)
 }
 
 /* A page that the file ended in is taken as loaded, if that is what it looks like. */
-static void give_up_cut_page(LazyRun *run, const LazyBlock *block)
+static void give_up_cut_page(LazyRun *run, const LazyBlock *block, uint64_t end)
 {
     uint64_t start = run->context->judgement.blocks[block->block].pages_offset;
-    uint64_t page = (run->load.cut_at - start) / LAZY_PAGE;
+    uint64_t page = (end - start) / LAZY_PAGE;
 
-    if (run->load.map_fd >= 0 && run->load.cut_at >= start && page < block->n_pages &&
-        !block->pages[page].expected && !block->pages[page].given_up &&
-        block->pages[page].has_data && lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
+    if (end >= start && page < block->n_pages && !block->pages[page].expected &&
+        !block->pages[page].given_up && block->pages[page].has_data &&
+        lazy_run_compare_page(run, block, page) == LAZY_PAGE) {
         lazy_run_restore_page(run, block, page);
     }
 }
@@ -300,7 +300,9 @@ static bool give_up_pages(LazyRun *run)
                 return false;
             }
         }
-        give_up_cut_page(run, block);
+        for (unsigned k = 0; k < run->n_ends; k++) {
+            give_up_cut_page(run, block, run->ends[k]);
+        }
     }
     return true;
 }

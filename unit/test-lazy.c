@@ -356,6 +356,8 @@ static int body_cut_off_before_the_copy(void *opaque)
     InputStep cut = { .action = STEP_CUT, .page = 2, .detail = 9 };
     InputStep write = { .action = STEP_WRITE, .page = 2, .value = 9 };
     InputStep read = { .action = STEP_READ, .page = 2, .detail = 30 };
+    InputStep eager = { .action = STEP_EAGER };
+    InputStep cut_more = { .action = STEP_CUT, .page = 1, .detail = 9 };
 
     (void)opaque;
     g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut).failed, ==, 1);
@@ -364,6 +366,11 @@ static int body_cut_off_before_the_copy(void *opaque)
     when.detail = 1;
     g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut, write).failed, ==, 1);
     g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED, when, cut, read).failed, ==, 1);
+    /* Cut off once more after the copy, nearer to its start. */
+    when.detail = 0;
+    g_assert_cmpuint(RUN(INPUT_LAZY_MAPPED | INPUT_LAZY_EAGER_THREAD, when, cut, eager, cut_more)
+                         .failed,
+                     ==, 1);
     return 0;
 }
 

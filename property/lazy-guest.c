@@ -106,10 +106,13 @@ static bool sleeps_for_good(LazyRun *run, const GuestThread *guest)
     return is_asleep(guest);
 }
 
+/* Another thread that is held may have collected it already. */
 static bool is_done(LazyRun *run, const GuestThread *guest)
 {
+    uint32_t state = lazy_state(&guest->state);
+
     (void)run;
-    return lazy_state(&guest->state) == GUEST_DONE;
+    return state == GUEST_DONE || state == GUEST_FREE;
 }
 
 static bool is_done_or_sleeps(LazyRun *run, const GuestThread *guest)
@@ -285,8 +288,8 @@ static void collect(LazyRun *run, GuestThread *guest)
     end_act(run, &guest->act);
 }
 
-/* Changes first: what was read was there before, or after. */
-static void collect_all(LazyRun *run)
+/* Under steps_lock. Changes first: what was read was there before, or after. */
+static void collect_done(LazyRun *run)
 {
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned i = 0; i < SCHEDULE_GUEST_THREADS; i++) {
@@ -297,6 +300,13 @@ static void collect_all(LazyRun *run)
             }
         }
     }
+}
+
+static void collect_all(LazyRun *run)
+{
+    pthread_mutex_lock(&run->steps_lock);
+    collect_done(run);
+    pthread_mutex_unlock(&run->steps_lock);
 }
 
 bool lazy_wait_for_guests(LazyRun *run)
@@ -314,22 +324,35 @@ bool lazy_wait_for_guests(LazyRun *run)
     return true;
 }
 
-void lazy_act_beside(LazyRun *run, unsigned number, const GuestAct *act)
+/* Under steps_lock. False: it is not free, or begin_act() said no. */
+static bool begin_beside(LazyRun *run, GuestThread *guest, const GuestAct *act)
 {
-    GuestThread *guest = &run->guests[number];
-
-    collect_all(run);
     if (lazy_state(&guest->state) != GUEST_FREE) {
-        return;
+        return false;
     }
     guest->act = *act;
     if (!begin_act(run, &guest->act)) {
-        return;
+        return false;
     }
     __atomic_store_n(&guest->reported, false, __ATOMIC_RELAXED);
     lazy_set_state(&guest->state, GUEST_RUNS);
     lazy_hand_over(run);
     kept_thread_run(guest->thread, guest_thread, guest);
+    return true;
+}
+
+void lazy_act_beside(LazyRun *run, unsigned number, const GuestAct *act)
+{
+    GuestThread *guest = &run->guests[number];
+    bool begun;
+
+    pthread_mutex_lock(&run->steps_lock);
+    collect_done(run);
+    begun = begin_beside(run, guest, act);
+    pthread_mutex_unlock(&run->steps_lock);
+    if (!begun) {
+        return;
+    }
     if (lazy_wait_until(run, is_done_or_sleeps, guest, "a guest thread is done or sleeps") &&
         lazy_state(&run->fault_state) != LOADER_HELD) {
         lazy_let_fault_thread_stand(run);

@@ -63,8 +63,12 @@ bool lazy_wait_until(LazyRun *run, LazyCondition *condition, const GuestThread *
             until = g_get_monotonic_time() + run->context->patience_ms * G_GINT64_CONSTANT(1000);
         } else if (g_get_monotonic_time() > until) {
             return lazy_run_broken(run, PROPERTY_BOUNDED, guest ? guest->act.block : NULL,
-                                   "after %u ms still waiting until %s", run->context->patience_ms,
-                                   what);
+                                   "after %u ms still waiting until %s (fault thread %u, eager "
+                                   "thread %u, guest thread %u; held: %u)",
+                                   run->context->patience_ms, what, lazy_state(&run->fault_state),
+                                   lazy_state(&run->eager_state),
+                                   guest ? lazy_state(&guest->state) : 0,
+                                   __atomic_load_n(&run->held, __ATOMIC_ACQUIRE));
         }
         g_usleep(LAZY_SLEEP_US);
     }
@@ -224,6 +228,7 @@ static void eager_step(LazyRun *run)
     let_eager_thread_stand(run);
 }
 
+/* Under steps_lock. */
 static void arm_failure(LazyRun *run, const SubjectFault *fault)
 {
     SubjectFault *slot = &run->load.faults[run->n_faults];
@@ -275,7 +280,9 @@ void lazy_do_step(LazyRun *run, const Step *step)
         eager_step(run);
         break;
     case STEP_FAIL:
+        pthread_mutex_lock(&run->steps_lock);
         arm_failure(run, &step->fault);
+        pthread_mutex_unlock(&run->steps_lock);
         break;
     case STEP_CUT:
         cut_file(run, step);
@@ -371,6 +378,7 @@ LazyRun *lazy_run_new(PropertyContext *context, GError **error)
     run->threads = open_threads();
     sem_init(&run->eager_go, 0, 0);
     pthread_mutex_init(&run->broken_lock, NULL);
+    pthread_mutex_init(&run->steps_lock, NULL);
     for (unsigned i = 0; i < SCHEDULE_GUEST_THREADS; i++) {
         run->guests[i].stat_fd = -1;
     }
@@ -409,6 +417,7 @@ void lazy_run_free(LazyRun *run)
     g_clear_error(&run->broken);
     sem_destroy(&run->eager_go);
     pthread_mutex_destroy(&run->broken_lock);
+    pthread_mutex_destroy(&run->steps_lock);
     g_free(run->page_store);
     g_free(run->expected);
     g_free(run);

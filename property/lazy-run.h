@@ -134,7 +134,12 @@ struct LazyRun {
     bool eager_free;      /* it stops no more; atomic */
     unsigned held;        /* threads that are; atomic */
     uint64_t sync;        /* atomic; orders what one thread did before what the next one does */
-    GError *broken;       /* the first thing that was found, or NULL */
+    /*
+     * What steps begin and collect. Two threads may be held, and do steps, at once: one whose
+     * step makes the other one come to its point goes on when the guest sleeps on that.
+     */
+    pthread_mutex_t steps_lock;
+    GError *broken; /* the first thing that was found, or NULL */
     pthread_mutex_t broken_lock;
     const char *waiting_for; /* atomic; for the watchdog */
 };
